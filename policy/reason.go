@@ -1,0 +1,139 @@
+package policy
+
+import "fmt"
+
+// Reason says why a request was allowed or refused. The list is closed: it
+// is what callers, audit records and metric labels are made of, so a reason
+// is never built from what a client sent.
+type Reason uint8
+
+// The reasons, in the order in which a request meets them. What each means
+// to a caller (status, text) is known to the errors.go of the module alone.
+const (
+	// Allowed is the only reason under which a request is forwarded.
+	Allowed Reason = iota
+
+	// Who is it? Refused before anything of the request is looked at.
+	NoCredential
+	MultipleCredentials
+	MisplacedCredential
+	MalformedCredential
+	UnknownCredential // unknown id or wrong secret: deliberately one reason
+	CredentialSuspended
+	CredentialRevoked
+	CredentialExpired
+	CredentialNotYetValid
+	ClientAddress
+
+	// What is asked for?
+	PathNotCanonical
+	UnknownPath
+	InvalidID
+	OperationOff
+	MethodNotAllowed
+	InsufficientScope
+	RateLimited
+	TooManyInFlight
+
+	// What does the body say?
+	UnsupportedMediaType
+	ContentEncoding
+	BodyTooLarge
+	UnexpectedBody
+	MalformedBody
+	MemberPassword
+	MintNotGranted
+	MintInvalid
+	MintScopes
+	MintExpiry
+	MintAddresses
+	MintQuota
+	TokenNotFound
+
+	// What the gateway itself, or the upstream behind it, could not do.
+	AuditUnavailable
+	UpstreamBusy
+	UpstreamBreakerOpen
+	UpstreamUnreachable
+	UpstreamTimeout
+	UpstreamUnauthorized
+	UpstreamForbidden
+	UpstreamRedirect
+	UpstreamStatus
+	UpstreamError
+	UpstreamShape
+	UpstreamBroken
+	UpstreamLeak
+	ClientGone
+
+	reasonCount
+)
+
+var reasonNames = [reasonCount]string{
+	Allowed:               "allowed",
+	NoCredential:          "no_credential",
+	MultipleCredentials:   "multiple_credentials",
+	MisplacedCredential:   "misplaced_credential",
+	MalformedCredential:   "malformed_credential",
+	UnknownCredential:     "unknown_credential",
+	CredentialSuspended:   "credential_suspended",
+	CredentialRevoked:     "credential_revoked",
+	CredentialExpired:     "credential_expired",
+	CredentialNotYetValid: "credential_not_yet_valid",
+	ClientAddress:         "client_address",
+	PathNotCanonical:      "path_not_canonical",
+	UnknownPath:           "unknown_path",
+	InvalidID:             "invalid_id",
+	OperationOff:          "operation_off",
+	MethodNotAllowed:      "method_not_allowed",
+	InsufficientScope:     "insufficient_scope",
+	RateLimited:           "rate_limited",
+	TooManyInFlight:       "too_many_in_flight",
+	UnsupportedMediaType:  "unsupported_media_type",
+	ContentEncoding:       "content_encoding",
+	BodyTooLarge:          "body_too_large",
+	UnexpectedBody:        "unexpected_body",
+	MalformedBody:         "malformed_body",
+	MemberPassword:        "member_password",
+	MintNotGranted:        "mint_not_granted",
+	MintInvalid:           "mint_invalid",
+	MintScopes:            "mint_scopes",
+	MintExpiry:            "mint_expiry",
+	MintAddresses:         "mint_addresses",
+	MintQuota:             "mint_quota",
+	TokenNotFound:         "token_not_found",
+	AuditUnavailable:      "audit_unavailable",
+	UpstreamBusy:          "upstream_busy",
+	UpstreamBreakerOpen:   "upstream_breaker_open",
+	UpstreamUnreachable:   "upstream_unreachable",
+	UpstreamTimeout:       "upstream_timeout",
+	UpstreamUnauthorized:  "upstream_unauthorized",
+	UpstreamForbidden:     "upstream_forbidden",
+	UpstreamRedirect:      "upstream_redirect",
+	UpstreamStatus:        "upstream_status",
+	UpstreamError:         "upstream_error",
+	UpstreamShape:         "upstream_shape",
+	UpstreamBroken:        "upstream_broken",
+	UpstreamLeak:          "upstream_leak",
+	ClientGone:            "client_gone",
+}
+
+// String returns the word that stands in records, labels and answers.
+func (r Reason) String() string {
+	if r >= reasonCount {
+		return fmt.Sprintf("reason(%d)", uint8(r))
+	}
+	return reasonNames[r]
+}
+
+// MarshalText makes JSON print the word and not the number.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// Reasons returns the closed list, Allowed first.
+func Reasons() []Reason {
+	all := make([]Reason, reasonCount)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
