@@ -1,0 +1,224 @@
+// Package audit keeps the record of what a gateway decided and what became of
+// it: one JSON line when a request is decided, one when its exchange ended.
+//
+// It decides nothing about a request. It says whether a record was written,
+// and whoever asked must not go on if it was not: no record, no request.
+//
+// It never sees a secret. A [Record] is a closed list of plain values; it takes
+// no request, no header, no error and no value of another package, so there is
+// nothing to redact and nothing that a later change could forget to redact.
+//
+// # A record
+//
+// Keys that do not apply are left out. Those that Caddy has too bear its names.
+//
+//	ts                when, RFC 3339 in UTC, to the nanosecond
+//	msg               always "audit"
+//	gateway           the gateway's name
+//	uuid              the request; equal in its two records and in Caddy's access log
+//	phase             decided, ended, summary or probe
+//	team, credential  who asked; absent where nobody was identified
+//	client_ip         from where
+//	operation, scope  what was asked for, and the scope that it needs
+//	decision, reason  allow or deny, and the one word that says why
+//	status            what the caller got
+//	upstream_status   what GoodAccess answered
+//	duration          seconds
+//	request_size      bytes of the request's body
+//	size              bytes of the answer's body
+//	token_id          the upstream token that was made, read, changed or deleted
+//	requested_scopes  what the caller of a mint asked for
+//	granted_scopes, expires_at, allowed_ips
+//	                  what the minted token got
+//	clamped           which of these the gateway narrowed
+//	complete          on ended: whether the exchange went through whole
+//	suppressed        on summary: failed identifications that were only counted
+//	prefixes          on summary: from how many client prefixes, at least
+//
+// Text that a client could have chosen cannot forge or hide anything: it is
+// escaped and bounded, and what is not visible in it (control characters, line
+// separators, bidirectional overrides) shows as U+FFFD.
+//
+// # Where records go
+//
+// The durable log is a [Sink]. It is written first, in the caller's own
+// goroutine and without a buffer, through a [zapcore.Core], whose Write tells
+// of a failure where a zap.Logger would drop it. A line torn by a failed write
+// is closed before the next one, so that a full disk spoils no later record.
+//
+// Mirrors are copies of what the durable log holds: written behind, each from a
+// bounded queue of its own, never waited for. What a mirror cannot take is
+// dropped and counted.
+//
+// # Floods
+//
+// Anybody can fail to identify himself, as often as he likes. Such attempts go
+// through [Log.Unidentified]: a few a second are recorded for each client
+// prefix and over all of them, the rest is counted into one summary a second.
+// This bounds what a stranger can write at about 3 KB a second, so that he
+// cannot fill the disk and with it stop the gateway.
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// ErrClosed is returned by a write to a closed log.
+var ErrClosed = errors.New("the audit log is closed")
+
+// message is the same on every line; all that differs is in fields, so that no
+// reader has to take text apart.
+const message = "audit"
+
+// Events is told what the log does, for metrics. Its methods are called in the
+// way of requests, from many goroutines: they must be quick.
+type Events interface {
+	// AuditWrite tells of each record how long its write took, the wait for
+	// other records included, and how it ended.
+	AuditWrite(took time.Duration, err error)
+
+	// AuditSuppressed tells of n records that were only counted.
+	AuditSuppressed(n int)
+
+	// MirrorDropped tells of a record that one mirror does not have.
+	MirrorDropped()
+}
+
+// Options says what a Log is made of.
+type Options struct {
+	// Gateway is the name that every record carries.
+	Gateway string
+
+	// Durable is the log whose failed write refuses a request. Required.
+	// Gateways, and the configurations before and after a reload, that write
+	// to one file share one Sink.
+	Durable *Sink
+
+	// Mirrors get copies. They stay the caller's to close, after the Log.
+	Mirrors []io.Writer
+
+	// Events may be nil.
+	Events Events
+}
+
+// Log is the audit log of one gateway. Its methods may be called from many
+// goroutines.
+type Log struct {
+	core    zapcore.Core
+	durable *Sink
+	mirrors []*mirror
+	flood   *flood
+	events  Events
+	closed  atomic.Bool
+}
+
+// New makes a log. Close ends it.
+func New(o Options) (*Log, error) {
+	if o.Durable == nil {
+		return nil, errors.New("making the audit log: no durable log given")
+	}
+	l := &Log{durable: o.Durable, events: o.Events}
+	if l.events == nil {
+		l.events = nobody{}
+	}
+	l.flood = newFlood(func(suppressed, prefixes int) error {
+		return l.write(&Record{Phase: Summary, Suppressed: suppressed, Prefixes: prefixes})
+	})
+	for _, w := range o.Mirrors {
+		l.mirrors = append(l.mirrors, newMirror(w, l.events.MirrorDropped))
+	}
+	l.core = zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+		TimeKey:        "ts",
+		MessageKey:     "msg",
+		EncodeTime:     zapcore.TimeEncoderOfLayout(time.RFC3339Nano),
+		EncodeDuration: zapcore.SecondsDurationEncoder,
+	}), zapcore.AddSync(outlet{l.durable, l.mirrors}), zapcore.InfoLevel).
+		With([]zapcore.Field{{Key: "gateway", Type: zapcore.StringType, String: clean(o.Gateway)}})
+	return l, nil
+}
+
+// Write puts one record into the durable log and hands copies to the mirrors.
+// If it returns an error, the log does not hold the record, and the caller must
+// not do what it says. The record stays the caller's.
+func (l *Log) Write(r *Record) error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	return l.write(r)
+}
+
+// Unidentified writes the record of a request by nobody known, or counts it
+// for the next summary once its client's prefix, or all prefixes together, have
+// used this second's budget up. A record that was only counted is no error.
+func (l *Log) Unidentified(r *Record, client netip.Addr) error {
+	if !l.flood.admit(client) {
+		l.events.AuditSuppressed(1)
+		return nil
+	}
+	return l.Write(r)
+}
+
+// Healthy reports whether the log can be written: nil if the last write to it
+// went well. If not, it tries again with a record of phase probe, so that a
+// gateway which no request reaches, since it is not ready, finds back by itself.
+func (l *Log) Healthy() error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	if l.durable.failure() == nil {
+		return nil
+	}
+	return l.write(&Record{Phase: Probe})
+}
+
+// Close writes the last summary and waits, for a bounded time, until the
+// mirrors have what they were sent. Records are refused from now on. The
+// durable log and the mirrors' writers stay open: they are not the Log's.
+func (l *Log) Close() error {
+	if l.closed.Swap(true) {
+		return nil
+	}
+	return errors.Join(l.flood.close(), closeMirrors(l.mirrors))
+}
+
+func (l *Log) write(r *Record) error {
+	ln := lines.Get().(*line) //nolint:forcetypeassert // the pool holds nothing else
+	ln.record = *r
+	start := time.Now()
+	err := l.core.Write(zapcore.Entry{Time: start.UTC(), Message: message}, ln.field[:])
+	l.events.AuditWrite(time.Since(start), err)
+	ln.release()
+	if err != nil {
+		return fmt.Errorf("writing the audit record: %w", err)
+	}
+	return nil
+}
+
+// outlet is what the core writes lines to: the durable log, and the mirrors
+// behind it. A mirror never shows what the durable log does not hold.
+type outlet struct {
+	durable *Sink
+	mirrors []*mirror
+}
+
+func (o outlet) Write(line []byte) (int, error) {
+	n, err := o.durable.Write(line)
+	if err == nil && len(o.mirrors) > 0 {
+		sendMirrors(o.mirrors, line)
+	}
+	return n, err
+}
+
+// nobody listens where no Events were given.
+type nobody struct{}
+
+func (nobody) AuditWrite(time.Duration, error) {}
+func (nobody) AuditSuppressed(int)             {}
+func (nobody) MirrorDropped()                  {}

@@ -1,0 +1,121 @@
+package audit
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+)
+
+const (
+	// mirrorQueue is how many lines wait for a mirror: about 1 MB, or a
+	// second of a busy gateway.
+	mirrorQueue = 2048
+
+	// closeWait bounds how long Close waits for all mirrors together. A
+	// stuck collector must not hold up a reload.
+	closeWait = 2 * time.Second
+)
+
+// mirror copies lines to a writer that may be slow, stuck or broken.
+type mirror struct {
+	sink    *Sink
+	queue   chan []byte
+	stop    chan struct{} // closed: write what is queued, then end
+	abandon chan struct{} // closed: do not even write what is queued
+	done    chan struct{} // closed by run when it ends
+	dropped func()
+}
+
+func newMirror(w io.Writer, dropped func()) *mirror {
+	m := &mirror{
+		sink:    NewSink(w),
+		queue:   make(chan []byte, mirrorQueue),
+		stop:    make(chan struct{}),
+		abandon: make(chan struct{}),
+		done:    make(chan struct{}),
+		dropped: dropped,
+	}
+	go m.run()
+	return m
+}
+
+// sendMirrors queues one copy of the line for all mirrors, and never blocks.
+func sendMirrors(mirrors []*mirror, line []byte) {
+	line = bytes.Clone(line) // the encoder uses its buffer again
+	for _, m := range mirrors {
+		select {
+		case m.queue <- line:
+		default:
+			m.dropped()
+		}
+	}
+}
+
+func (m *mirror) run() {
+	defer close(m.done)
+	for {
+		select {
+		case line := <-m.queue:
+			m.copy(line)
+		case <-m.stop:
+			m.drain()
+			return
+		}
+	}
+}
+
+func (m *mirror) drain() {
+	for {
+		select {
+		case line := <-m.queue:
+			m.copy(line)
+		default:
+			return
+		}
+	}
+}
+
+// copy copies a line, or drops it once nobody waits for the mirror any more.
+func (m *mirror) copy(line []byte) {
+	select {
+	case <-m.abandon:
+		m.dropped()
+		return
+	default:
+	}
+	if _, err := m.sink.Write(line); err != nil {
+		m.dropped()
+	}
+}
+
+// closeMirrors ends all mirrors. One that does not finish in time is told of,
+// and ends by itself when its writer returns, at the latest once that is closed.
+func closeMirrors(mirrors []*mirror) error {
+	for _, m := range mirrors {
+		close(m.stop)
+	}
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	for i, m := range mirrors {
+		select {
+		case <-m.done:
+		case <-timer.C:
+			return abandonMirrors(mirrors[i:])
+		}
+	}
+	return nil
+}
+
+func abandonMirrors(mirrors []*mirror) error {
+	stuck := 0
+	for _, m := range mirrors {
+		close(m.abandon)
+		select {
+		case <-m.done:
+		default:
+			stuck++
+		}
+	}
+	return fmt.Errorf("closing the audit mirrors: %d did not take their last records within %s", stuck, closeWait)
+}

@@ -1,0 +1,132 @@
+package limits
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Book is all that was counted for one gateway. It lives across reloads and
+// is safe for concurrent use.
+type Book struct {
+	mu      sync.Mutex
+	buckets map[Key]*bucket
+	quotas  map[string]*quota
+	plans   []*Plan // the open ones, oldest first
+}
+
+// NewBook returns an empty book.
+func NewBook() *Book {
+	return &Book{buckets: map[Key]*bucket{}, quotas: map[string]*quota{}}
+}
+
+// Plan is one configuration's view of a Book: which keys it limits, and to
+// what. It is safe for concurrent use.
+type Plan struct {
+	book   *Book
+	gates  map[Key]gate
+	doors  map[Key]*door
+	quotas map[string]allowance
+}
+
+// Plan opens a view of the book with these limits and, by team, these quotas
+// of minted tokens alive at once (0 is none at all). Keys and teams that are
+// not named are not limited. What the book has counted stays counted. The newest open plan
+// says what rate a bucket runs at; when it is closed, as after a load that
+// failed, the one before it says so again.
+func (b *Book) Plan(lims map[Key]Limit, quota map[string]int) *Plan {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := &Plan{
+		book: b, gates: make(map[Key]gate, len(lims)), doors: make(map[Key]*door, len(lims)),
+		quotas: make(map[string]allowance, len(quota)),
+	}
+	for key, lim := range lims {
+		if lim == (Limit{}) {
+			continue
+		}
+		g := gate{bucket: b.bucket(key), maxInFlight: int64(lim.MaxInFlight)}
+		if lim.Rate != nil {
+			g.rate, g.rated = *lim.Rate, true
+		}
+		p.gates[key] = g
+	}
+	for key := range p.gates {
+		p.doors[key] = newDoor(p.gates, key)
+	}
+	for team, n := range quota {
+		p.quotas[team] = allowance{quota: b.quota(team), n: n}
+	}
+	b.plans = append(b.plans, p)
+	b.settle()
+	return p
+}
+
+// Close ends the view. What only it named is forgotten, except for minted
+// tokens still alive. A second Close does nothing.
+func (p *Plan) Close() {
+	p.book.mu.Lock()
+	defer p.book.mu.Unlock()
+	i := slices.Index(p.book.plans, p)
+	if i < 0 {
+		return
+	}
+	p.book.plans = slices.Delete(p.book.plans, i, i+1)
+	p.book.settle()
+}
+
+// Enter asks for one more request of a credential of a team. Both the team's
+// limits and the credential's own must admit it. Every verdict is to be left
+// again by Leave, refused or not.
+func (p *Plan) Enter(team, credential string, now time.Time) Verdict {
+	d := p.doors[Key{team, credential}]
+	if d == nil {
+		d = p.doors[Key{Team: team}]
+	}
+	if d == nil {
+		return Verdict{}
+	}
+	return d.enter(now)
+}
+
+// settle makes the buckets agree with the plans that are open.
+func (b *Book) settle() {
+	now := time.Now()
+	for key, bucket := range b.buckets {
+		named := false
+		for _, p := range b.plans {
+			_, ok := p.gates[key]
+			named = named || ok
+		}
+		if !named {
+			delete(b.buckets, key)
+			continue
+		}
+		for _, p := range slices.Backward(b.plans) {
+			if g := p.gates[key]; g.rated {
+				bucket.tune(g.rate, now)
+				break
+			}
+		}
+	}
+	for team, q := range b.quotas {
+		named := slices.ContainsFunc(b.plans, func(p *Plan) bool { _, ok := p.quotas[team]; return ok })
+		if !named && q.alive(now) == 0 {
+			delete(b.quotas, team)
+		}
+	}
+}
+
+func (b *Book) bucket(key Key) *bucket {
+	if b.buckets[key] == nil {
+		b.buckets[key] = &bucket{}
+	}
+	return b.buckets[key]
+}
+
+func (b *Book) quota(team string) *quota {
+	if b.quotas[team] == nil {
+		b.quotas[team] = &quota{}
+	}
+	return b.quotas[team]
+}

@@ -1,0 +1,148 @@
+package metrics
+
+import (
+	"runtime"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/scopegate/scopegate/scopes"
+)
+
+// The families live as long as the process and are registered into the
+// registry of every configuration: Caddy makes a new registry at each load,
+// and counters that began anew there would look like resets to whoever
+// computes rates and alerts from them.
+var (
+	requests = counters("requests_total",
+		"Requests by the team of the caller, what was decided and why.",
+		"gateway", "team", "decision", "reason")
+	operations = counters("operations_total",
+		"Requests by the operation of the API that they asked for, what was decided and the class of the status answered.",
+		"gateway", "operation", "decision", "status_class")
+	decisions = histograms("decision_duration_seconds",
+		"Time from the arrival of a request to its decision.",
+		// Deciding is a matter of microseconds; only the audit log, when its
+		// disk is slow, makes it longer.
+		[]float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 10e-3, 50e-3, 250e-3, 1},
+		"gateway", "operation")
+	upstreams = histograms("upstream_duration_seconds",
+		"Time from sending a request to GoodAccess until its answer was complete, retries included.",
+		[]float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		"gateway", "operation")
+	inFlight = gauges("requests_in_flight",
+		"Requests that the gateway is answering now.",
+		"gateway")
+	auditFailures = counters("audit_failures_total",
+		"Audit records that could not be written. While the last one could not, requests are refused.",
+		"gateway")
+	auditWrites = histograms("audit_write_duration_seconds",
+		"Time to write one audit record to the durable log.",
+		[]float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 1e-3, 5e-3, 25e-3, 100e-3, 500e-3, 2.5},
+		"gateway")
+	auditSuppressed = counters("audit_suppressed_total",
+		"Failed identifications that only a summary in the audit log stands for, since too many came from one network.",
+		"gateway")
+	mirrorDropped = counters("audit_mirror_dropped_total",
+		"Audit records that a mirror of the audit log did not get. The durable log has them.",
+		"gateway")
+	mints = counters("mints_total",
+		"Requests to make an upstream token, by the team of the caller and what came of them.",
+		"gateway", "team", "outcome")
+	breaker = gauges("breaker_state",
+		"State of the breaker before the upstream: 0 closed, 1 half-open, 2 open.",
+		"gateway")
+	masterLoaded = gauges("master_token_loaded_timestamp_seconds",
+		"When the master token in use was loaded, in Unix time.",
+		"gateway")
+	masterExpires = gauges("master_token_expires_timestamp_seconds",
+		"When the master token expires, in Unix time. Absent where the configuration does not say.",
+		"gateway")
+	masterRejected = counters("master_token_rejected_total",
+		"Answers 401 and 403 of the upstream: it does not take the master token, or not for that operation.",
+		"gateway")
+
+	catalogueInfo = info("catalogue_info",
+		"The catalogue of the API's scopes and operations that was built in. Always 1.",
+		prometheus.Labels{
+			"version":    scopes.Version(),
+			"scopes":     strconv.Itoa(scopes.All().Len()),
+			"operations": strconv.Itoa(len(scopes.Operations())),
+		})
+	buildInfo = info("build_info",
+		"The version of scopegate and of the Go toolchain that built it. Always 1.",
+		prometheus.Labels{"version": moduleVersion(), "goversion": runtime.Version()})
+)
+
+// vector is what the families with labels have in common.
+type vector interface {
+	prometheus.Collector
+	DeletePartialMatch(labels prometheus.Labels) int
+}
+
+// vectors are all families whose series come and go with gateways.
+var vectors = []vector{
+	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
+	mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected,
+}
+
+// everything is one collector of all families, so that a registry takes all
+// of them or none.
+type everything struct{}
+
+func (everything) each(do func(prometheus.Collector)) {
+	for _, v := range vectors {
+		do(v)
+	}
+	do(catalogueInfo)
+	do(buildInfo)
+}
+
+// Describe implements prometheus.Collector.
+func (e everything) Describe(ch chan<- *prometheus.Desc) {
+	e.each(func(c prometheus.Collector) { c.Describe(ch) })
+}
+
+// Collect implements prometheus.Collector.
+func (e everything) Collect(ch chan<- prometheus.Metric) {
+	e.each(func(c prometheus.Collector) { c.Collect(ch) })
+}
+
+const namespace = "scopegate"
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+	}, labels)
+}
+
+func info(name, help string, labels prometheus.Labels) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: name, Help: help, ConstLabels: labels,
+	}, func() float64 { return 1 })
+}
+
+// moduleVersion is the version of this module as the build recorded it: as a
+// dependency where another main package, such as one of xcaddy, holds it.
+func moduleVersion() string {
+	const module = "github.com/scopegate/scopegate"
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, m := range append(build.Deps, &build.Main) {
+		if m.Path == module && m.Version != "" {
+			return m.Version
+		}
+	}
+	return "(devel)"
+}
