@@ -76,7 +76,7 @@ func (p *Place) Keep(expiry time.Time) {
 func (p *Place) Release() { p.settle(func(*quota) {}) }
 
 func (p *Place) settle(become func(*quota)) {
-	if p.quota == nil {
+	if p == nil || p.quota == nil {
 		return
 	}
 	p.quota.mu.Lock()

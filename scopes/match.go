@@ -71,6 +71,7 @@ type segment struct {
 type Router struct {
 	root       node
 	operations []*Operation
+	needed     Set
 }
 
 // node is one segment deep: literals first, then one parameter.
@@ -126,6 +127,9 @@ func (r *Router) add(op *Operation, on bool) error {
 		}
 	}
 	r.operations = append(r.operations, op)
+	if on && !op.anyScope {
+		r.needed = r.needed.Union(Of(op.scope))
+	}
 	i := slices.IndexFunc(n.methods, func(have *route) bool { return have.op.Method == op.Method })
 	switch {
 	case i < 0:
@@ -148,6 +152,10 @@ func (r *Router) add(op *Operation, on bool) error {
 
 // Operations returns all that the router knows, those that are off included.
 func (r *Router) Operations() []*Operation { return r.operations }
+
+// Needed returns the scopes that some operation which is on needs. A grant of
+// another scope is of no use here.
+func (r *Router) Needed() Set { return r.needed }
 
 // Match finds the operation of a method and an escaped path, as
 // url.URL.EscapedPath gives it. Only a canonical path matches: every byte

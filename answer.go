@@ -1,0 +1,299 @@
+package scopegate
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/policy"
+	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/tokens"
+	"github.com/scopegate/scopegate/upstream"
+)
+
+// maxMintAnswer bounds the answer of a mint, which is held whole before any
+// of it is passed on.
+const maxMintAnswer = 64 << 10
+
+// whoami is the gateway's own operation: what the caller's credential is and
+// may do.
+var whoami = scopes.Local("whoami", http.MethodGet, "/_scopegate/v1/whoami")
+
+// Header values that never change, kept so that no request makes them anew.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+	jsonUTF = []string{"application/json"}
+)
+
+// answer passes the upstream's answer on: step 8. Only the mint answer is
+// relayed whole among those of the token API; the others are rebuilt. It
+// reports whether the caller got all of it.
+func (q *request) answer(resp *upstream.Response) (complete bool) {
+	ok := resp.Status >= 200 && resp.Status < 300
+	switch {
+	case ok && q.match.Operation.ID == scopes.ListTokens:
+		team := q.caller.Identity.Team.Name
+		list, err := tokens.List(resp.Body, func(id string) bool { return q.g.owner.Owns(team, id) })
+		return q.rebuilt(resp, list, err)
+	case ok && q.match.Operation.ID == scopes.GetToken:
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
+		if err == nil {
+			body, err = tokens.Object(body)
+		}
+		return q.rebuilt(resp, body, err)
+	case ok && q.match.Operation.ID == scopes.CreateToken:
+		return q.answerMint(resp)
+	}
+	return q.relay(resp)
+}
+
+// rebuilt answers with a body made here, or with 502 where the upstream's was
+// not understood: an unknown shape may hold anything.
+func (q *request) rebuilt(resp *upstream.Response, body []byte, err error) bool {
+	if err != nil {
+		q.answerFailure(shapeRefusal(resp, err))
+		return false
+	}
+	return q.send(resp.Status, jsonUTF, body)
+}
+
+func (q *request) answerMint(resp *upstream.Response) bool {
+	// Until it is known that no token was made, one may live upstream: it
+	// keeps its place in the team's quota until it has expired for sure.
+	q.place.Keep(q.shaped.mint.Expires)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
+	if err == nil && len(body) > maxMintAnswer {
+		err = tokens.ErrTooLarge
+	}
+	if err == nil {
+		q.record.TokenID, err = tokens.MintedID(body)
+	}
+	if err != nil {
+		q.unknown = true
+		q.answerFailure(shapeRefusal(resp, err))
+		return false
+	}
+	if len(q.shaped.mint.Clamped) > 0 {
+		q.w.Header().Set("Scopegate-Clamped", strings.Join(q.shaped.mint.Clamped, ", "))
+	}
+	return q.send(resp.Status, contentType(resp), body)
+}
+
+// shapeRefusal tells an answer that was not understood from one that broke
+// off while it was read.
+func shapeRefusal(resp *upstream.Response, err error) *refusal {
+	no := upstreamRefusal(err)
+	if errors.Is(err, tokens.ErrShape) || errors.Is(err, tokens.ErrTooLarge) {
+		no = refuse(policy.UpstreamShape)
+	}
+	no.upstreamStatus = resp.Status
+	return no
+}
+
+// relay streams an answer through. Where it breaks off, so does ours: a
+// caller must never take half an answer for the whole.
+func (q *request) relay(resp *upstream.Response) bool {
+	h := q.w.Header()
+	if resp.RetryAfter != "" {
+		h["Retry-After"] = []string{resp.RetryAfter}
+	}
+	if body, ok := resp.Whole(); ok {
+		return q.send(resp.Status, contentType(resp), body)
+	}
+	h["Content-Type"] = contentType(resp)
+	if resp.ContentLength >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
+	}
+	q.seal(h)
+	q.status = resp.Status
+	q.w.WriteHeader(resp.Status)
+	var err error
+	if q.written, err = copyBody(q.w, resp); err == nil {
+		return true
+	}
+	q.reason = policy.ClientGone
+	if e := new(upstream.Error); errors.As(err, &e) {
+		q.reason = e.Reason
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// contentType is what upstream says, or what browsers do not look into.
+func contentType(resp *upstream.Response) []string {
+	if resp.ContentType == "" {
+		return []string{"application/octet-stream"}
+	}
+	return []string{resp.ContentType}
+}
+
+// buffers are what answers are copied through.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// copyBody copies an answer as it comes. One whose length is not known may be
+// a slow stream, so each piece is sent on at once.
+func copyBody(w http.ResponseWriter, resp *upstream.Response) (written int64, err error) {
+	buf := buffers.Get().(*[32 << 10]byte) //nolint:forcetypeassert // only these are stored in it
+	defer buffers.Put(buf)
+	var flush func() error
+	if resp.ContentLength < 0 {
+		flush = http.NewResponseController(w).Flush
+	}
+	for {
+		n, readErr := resp.Body.Read(buf[:])
+		if n > 0 {
+			m, err := w.Write(buf[:n])
+			written += int64(m)
+			if err != nil {
+				return written, err
+			}
+			if flush != nil {
+				_ = flush()
+			}
+		}
+		switch {
+		case readErr == io.EOF: //nolint:errorlint // a reader's own EOF is never wrapped
+			return written, nil
+		case readErr != nil:
+			return written, readErr
+		}
+	}
+}
+
+// send writes a whole answer.
+func (q *request) send(status int, contentType []string, body []byte) bool {
+	h := q.w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	q.seal(h)
+	q.status = status
+	q.w.WriteHeader(status)
+	n, err := q.w.Write(body)
+	q.written = int64(n)
+	if err != nil {
+		q.reason = policy.ClientGone
+	}
+	return err == nil
+}
+
+// seal sets what every answer carries.
+func (q *request) seal(h http.Header) {
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	if q.id != "" {
+		h["Scopegate-Decision-Id"] = []string{q.id}
+	}
+}
+
+// answerFailure writes a refusal as problem+json.
+func (q *request) answerFailure(no *refusal) {
+	q.reason = no.reason
+	h := q.w.Header()
+	no.headers(q, h)
+	body, err := json.Marshal(no.problem(q))
+	if err != nil {
+		body = []byte(`{}`) // strings and numbers alone: it cannot happen
+	}
+	q.send(statusOf(no.reason), []string{"application/problem+json"}, body)
+}
+
+// identityView is what a caller is told of itself.
+type identityView struct {
+	Gateway         string     `json:"gateway"`
+	Team            string     `json:"team"`
+	Credential      string     `json:"credential"`
+	Name            string     `json:"name"`
+	Expires         *time.Time `json:"expires,omitempty"`
+	Scopes          []string   `json:"scopes"`
+	MintableScopes  []string   `json:"mintable_scopes"`
+	MintAllowedIPs  []string   `json:"mint_allowed_ips,omitempty"`
+	MintMaxTTL      string     `json:"mint_max_ttl,omitempty"`
+	MemberPasswords bool       `json:"member_passwords"`
+	Limits          limitsView `json:"limits"`
+	Catalogue       string     `json:"catalogue"`
+}
+
+type limitsView struct {
+	Team       limitView `json:"team"`
+	Credential limitView `json:"credential"`
+}
+
+type limitView struct {
+	Requests    int    `json:"requests,omitempty"`
+	Window      string `json:"window,omitempty"`
+	Burst       int    `json:"burst,omitempty"`
+	MaxInFlight int    `json:"max_in_flight,omitempty"`
+}
+
+// answerWhoami answers the gateway's own operation. It is recorded as every
+// decision is; nothing leaves, so there is no second record.
+func (q *request) answerWhoami() *refusal {
+	id := &q.caller.Identity
+	view := identityView{
+		Gateway: q.g.Name, Team: id.Team.Name, Credential: id.Credential, Name: id.Name,
+		Scopes: id.Scopes.Names(), MintableScopes: id.Mintable().Names(),
+		MemberPasswords: id.Team.MemberPasswords, Catalogue: scopes.Version(),
+		Limits: limitsView{
+			Team:       q.g.rules.limitView(id.Team.Name, ""),
+			Credential: q.g.rules.limitView(id.Team.Name, id.Name),
+		},
+	}
+	if !id.Expires.IsZero() {
+		view.Expires = &id.Expires
+	}
+	if m := id.Team.Mint; m != nil {
+		view.MintMaxTTL = m.MaxTTL.String()
+		view.MintAllowedIPs = []string{"any"}
+		if !m.AnyIP {
+			view.MintAllowedIPs = nil
+			for _, p := range m.AllowedIPs {
+				view.MintAllowedIPs = append(view.MintAllowedIPs, p.String())
+			}
+		}
+	}
+	body, err := json.Marshal(view)
+	if err != nil {
+		return refuse(policy.UpstreamBroken)
+	}
+	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
+	q.record.Reason, q.record.Status = policy.Allowed.String(), http.StatusOK
+	if err := q.g.log.Write(&q.record); err != nil {
+		return refuse(policy.AuditUnavailable)
+	}
+	q.send(http.StatusOK, jsonUTF, body)
+	return nil
+}
+
+// serveProbe answers the two probes, which need no credential and tell no
+// detail. Ready means that the master token is loaded and the audit log can
+// be written, never that the upstream answers: a fleet must not take itself
+// out of service when GoodAccess is down.
+func (g *Gateway) serveProbe(w http.ResponseWriter, r *http.Request) bool {
+	ready := true
+	switch r.URL.EscapedPath() {
+	case "/_scopegate/livez":
+	case "/_scopegate/readyz":
+		ready = g.forward.Ready() == nil && g.log.Healthy() == nil
+	default:
+		return false
+	}
+	h := w.Header()
+	h["Cache-Control"], h["Content-Type"] = noStore, []string{"text/plain; charset=utf-8"}
+	status, body := http.StatusOK, "ok\n"
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		h.Set("Allow", "GET, HEAD")
+		status, body = http.StatusMethodNotAllowed, "method not allowed\n"
+	case !ready:
+		status, body = http.StatusServiceUnavailable, "not ready\n"
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+	return true
+}

@@ -1,0 +1,427 @@
+package scopegate
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/upstream"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("scopegate", parseCaddyfile)
+	// Before Caddy's own authentication: a gateway is terminal and brings its
+	// own, so that nothing ordered later answers in its place.
+	httpcaddyfile.RegisterDirectiveOrder("scopegate", httpcaddyfile.Before, "basic_auth")
+}
+
+func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	g := new(Gateway)
+	return g, g.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the gateway from Caddyfile tokens:
+//
+//	scopegate [<name>] {
+//	    upstream <url> {
+//	        master_token         {env.X} | {file.<path>}
+//	        master_token_file    <path>
+//	        master_token_id      <uuid>
+//	        master_token_expires <date>
+//	        transport http { ... }
+//	        timeout              <duration>
+//	        retries              <count>
+//	        max_in_flight        <count>
+//	    }
+//	    expires_zone <zone>
+//	    operations   +inferred
+//	    operation    <method> <path> <scope>
+//	    team <name> {
+//	        scopes        <scope|glob>...
+//	        mint {
+//	            scopes      <scope|glob>...
+//	            allowed_ips <network>... | any
+//	            max_ttl     <duration>
+//	            max_live    <count>
+//	            clamp
+//	        }
+//	        allowed_ips   <network>...
+//	        rate_limit    <requests> <window> [<burst>]
+//	        max_in_flight <count>
+//	        member_passwords
+//	        credential <name> {
+//	            hash          <id>:<sha256>
+//	            state         active|suspended|revoked
+//	            not_before    <date>
+//	            expires       <date>
+//	            scopes        <scope|glob>...
+//	            allowed_ips   <network>...
+//	            rate_limit    <requests> <window> [<burst>]
+//	            max_in_flight <count>
+//	        }
+//	    }
+//	    audit {
+//	        output <writer> ...
+//	    }
+//	}
+//
+// An option that is unknown, or stands twice where once makes sense, is an
+// error: a typo must not quietly widen or drop a rule.
+func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	if d.Val() != "scopegate" {
+		d.Next()
+	}
+	if args := d.RemainingArgs(); len(args) > 1 {
+		return d.Errf("expected `scopegate [<name>]`, with one name at most")
+	} else if len(args) == 1 {
+		g.Name = args[0]
+	}
+	return options{
+		"upstream":     {parse: g.parseUpstream},
+		"expires_zone": {parse: text(&g.ExpiresZone)},
+		"operations": {parse: func(d *caddyfile.Dispenser) error {
+			var what string
+			if !d.AllArgs(&what) || what != "+inferred" {
+				return d.Errf("expected `operations +inferred`")
+			}
+			g.InferredOperations = true
+			return nil
+		}},
+		"operation": {many: true, parse: func(d *caddyfile.Dispenser) error {
+			o := Operation{Source: source(d)}
+			if !d.AllArgs(&o.Method, &o.Path, &o.Scope) {
+				return d.Errf("expected `operation <method> <path> <scope>`, such as: operation GET /api/v1/new/{id} devices.read")
+			}
+			if _, err := scopes.NewOperation(o.Method, o.Path, o.Scope); err != nil {
+				return d.WrapErr(err)
+			}
+			g.Operations = append(g.Operations, o)
+			return nil
+		}},
+		"team": {many: true, parse: func(d *caddyfile.Dispenser) error {
+			t := &Team{Source: source(d)}
+			if !d.AllArgs(&t.Name) {
+				return d.Errf("expected `team <name> { ... }`")
+			}
+			g.Teams = append(g.Teams, t)
+			return t.parse(d)
+		}},
+		"audit": {parse: g.parseAudit},
+	}.parse(d, "scopegate")
+}
+
+func (g *Gateway) parseUpstream(d *caddyfile.Dispenser) error {
+	u := &upstream.Config{}
+	g.Upstream = u
+	if !d.AllArgs(&u.URL) {
+		return d.Errf("expected `upstream <url> { ... }`, such as: upstream https://integration.goodaccess.com { ... }")
+	}
+	return options{
+		"master_token":         {parse: text(&u.MasterToken)},
+		"master_token_file":    {parse: text(&u.MasterTokenFile)},
+		"master_token_id":      {parse: text(&g.MasterTokenID)},
+		"master_token_expires": {parse: value(&g.MasterTokenExpires)},
+		"timeout":              {parse: duration(&u.Timeout)},
+		"retries": {parse: func(d *caddyfile.Dispenser) error {
+			u.Retries = new(int)
+			return count(u.Retries)(d)
+		}},
+		"max_in_flight": {parse: count(&u.MaxInFlight)},
+		"transport": {parse: func(d *caddyfile.Dispenser) error {
+			if !d.NextArg() || d.Val() != "http" {
+				return d.Errf("expected `transport http { ... }`: no other transport is supported")
+			}
+			mod, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
+			if err != nil {
+				return err
+			}
+			rt, ok := mod.(http.RoundTripper)
+			if !ok {
+				return d.Errf("transport %T is no round tripper", mod)
+			}
+			u.TransportRaw = caddyconfig.JSONModuleObject(rt, "protocol", "http", nil)
+			return nil
+		}},
+	}.parse(d, "upstream")
+}
+
+func (t *Team) parse(d *caddyfile.Dispenser) error {
+	return options{
+		"scopes": {many: true, parse: t.Scopes.parse},
+		"mint": {parse: func(d *caddyfile.Dispenser) error {
+			if t.Mint = (&Mint{Source: source(d)}); d.NextArg() {
+				return d.ArgErr()
+			}
+			return t.Mint.parse(d)
+		}},
+		"allowed_ips":      {many: true, parse: networks(&t.AllowedIPs)},
+		"rate_limit":       {parse: rateLimit(&t.RateLimit)},
+		"max_in_flight":    {parse: count(&t.MaxInFlight)},
+		"member_passwords": {parse: flag(&t.MemberPasswords)},
+		"credential": {many: true, parse: func(d *caddyfile.Dispenser) error {
+			c := &Credential{Source: source(d)}
+			if !d.AllArgs(&c.Name) {
+				return d.Errf("expected `credential <name> { ... }`")
+			}
+			t.Credentials = append(t.Credentials, c)
+			return c.parse(d)
+		}},
+	}.parse(d, "team")
+}
+
+func (m *Mint) parse(d *caddyfile.Dispenser) error {
+	return options{
+		"scopes": {many: true, parse: m.Scopes.parse},
+		"allowed_ips": {many: true, parse: func(d *caddyfile.Dispenser) error {
+			args := d.RemainingArgs()
+			if slices.Contains(args, "any") {
+				m.AnyIP = true
+				args = slices.DeleteFunc(args, func(a string) bool { return a == "any" })
+				if len(args) == 0 {
+					return nil
+				}
+			}
+			return parseNetworks(d, args, &m.AllowedIPs)
+		}},
+		"max_ttl":  {parse: duration(&m.MaxTTL)},
+		"max_live": {parse: count(&m.MaxLive)},
+		"clamp":    {parse: flag(&m.Clamp)},
+	}.parse(d, "mint")
+}
+
+func (c *Credential) parse(d *caddyfile.Dispenser) error {
+	return options{
+		"hash": {many: true, parse: func(d *caddyfile.Dispenser) error {
+			var text string
+			if !d.AllArgs(&text) {
+				return d.Errf("expected `hash <id>:<sha256>`, as `scopegate key generate` prints it")
+			}
+			v, err := credential.ParseVerifier(text)
+			if err != nil {
+				return d.WrapErr(err)
+			}
+			c.Hashes = append(c.Hashes, v)
+			return nil
+		}},
+		"state":         {parse: text(&c.State)},
+		"not_before":    {parse: value(&c.NotBefore)},
+		"expires":       {parse: value(&c.Expires)},
+		"scopes":        {many: true, parse: c.Scopes.parse},
+		"allowed_ips":   {many: true, parse: networks(&c.AllowedIPs)},
+		"rate_limit":    {parse: rateLimit(&c.RateLimit)},
+		"max_in_flight": {parse: count(&c.MaxInFlight)},
+	}.parse(d, "credential")
+}
+
+func (g *Gateway) parseAudit(d *caddyfile.Dispenser) error {
+	g.Audit = &Audit{}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	return options{"output": {many: true, parse: func(d *caddyfile.Dispenser) error {
+		if !d.NextArg() {
+			return d.Errf("expected `output file <path>`, or a mirror such as `output stdout`")
+		}
+		name := d.Val()
+		mod, err := caddyfile.UnmarshalModule(d, "caddy.logging.writers."+name)
+		if err != nil {
+			return err
+		}
+		w, ok := mod.(caddy.WriterOpener)
+		if !ok {
+			return d.Errf("%s is no log writer", name)
+		}
+		raw := caddyconfig.JSONModuleObject(w, "output", name, nil)
+		switch {
+		case name != "file":
+			g.Audit.MirrorsRaw = append(g.Audit.MirrorsRaw, raw)
+		case g.Audit.WriterRaw != nil:
+			return d.Errf("a second `output file`: the durable log is one file")
+		default:
+			g.Audit.WriterRaw = raw
+		}
+		return nil
+	}}}.parse(d, "audit")
+}
+
+func (g *Grants) parse(d *caddyfile.Dispenser) error {
+	start := len(*g)
+	for d.NextArg() {
+		if _, err := scopes.Expand(d.Val()); err != nil {
+			return d.WrapErr(err)
+		}
+		*g = append(*g, Grant{Scope: d.Val(), Source: source(d)})
+	}
+	if len(*g) == start {
+		return d.Errf("expected scopes, such as: scopes members.read members.read-all")
+	}
+	return nil
+}
+
+// options are the words of one block.
+type options map[string]option
+
+type option struct {
+	many  bool // may stand more than once
+	parse func(*caddyfile.Dispenser) error
+}
+
+func (o options) parse(d *caddyfile.Dispenser, block string) error {
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		opt, ok := o[name]
+		switch {
+		case !ok:
+			known := slices.Sorted(maps.Keys(o))
+			if near := scopes.Nearest(name, known); near != "" {
+				return d.Errf("unknown option %q in %s; did you mean %q?", name, block, near)
+			}
+			return d.Errf("unknown option %q in %s; expected one of: %s", name, block, strings.Join(known, ", "))
+		case seen[name] && !opt.many:
+			return d.Errf("%s stands twice in %s", name, block)
+		}
+		seen[name] = true
+		if err := opt.parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func text(to *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if name := d.Val(); !d.AllArgs(to) {
+			return d.Errf("expected `%s <value>`", name)
+		}
+		return nil
+	}
+}
+
+func flag(to *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if *to = true; d.NextArg() {
+			return d.ArgErr()
+		}
+		return nil
+	}
+}
+
+func value(to encoding.TextUnmarshaler) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		var s string
+		if err := text(&s)(d); err != nil {
+			return err
+		}
+		if err := to.UnmarshalText([]byte(s)); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}
+
+func count(to *int) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name, s := d.Val(), ""
+		if err := text(&s)(d); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return d.Errf("%s %q: expected a whole number, zero or above", name, s)
+		}
+		*to = n
+		return nil
+	}
+}
+
+func duration(to *caddy.Duration) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		name, s := d.Val(), ""
+		if err := text(&s)(d); err != nil {
+			return err
+		}
+		return parseDuration(d, name, s, to)
+	}
+}
+
+func parseDuration(d *caddyfile.Dispenser, name, s string, to *caddy.Duration) error {
+	dur, err := caddy.ParseDuration(s)
+	if err != nil || dur <= 0 {
+		return d.Errf("%s %q: expected a duration above zero, such as 30s, 1h or 30d", name, s)
+	}
+	*to = caddy.Duration(dur)
+	return nil
+}
+
+func networks(to *[]Network) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error { return parseNetworks(d, d.RemainingArgs(), to) }
+}
+
+func parseNetworks(d *caddyfile.Dispenser, args []string, to *[]Network) error {
+	if len(args) == 0 {
+		return d.Errf("expected networks, such as: allowed_ips 203.0.113.0/24")
+	}
+	for _, arg := range args {
+		var n Network
+		if err := n.UnmarshalText([]byte(arg)); err != nil {
+			return d.WrapErr(err)
+		}
+		*to = append(*to, n)
+	}
+	return nil
+}
+
+func rateLimit(to **RateLimit) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if len(args) < 2 || len(args) > 3 {
+			return d.Errf("expected `rate_limit <requests> <window> [<burst>]`, such as: rate_limit 120 1m")
+		}
+		r := &RateLimit{}
+		numbers := map[int]*int{0: &r.N, 2: &r.Burst}
+		for i, arg := range args {
+			if i == 1 {
+				if err := parseDuration(d, "rate_limit", arg, &r.Window); err != nil {
+					return err
+				}
+				continue
+			}
+			n, err := strconv.Atoi(arg)
+			if err != nil || n <= 0 {
+				return d.Errf("rate_limit %q: expected a whole number above zero", arg)
+			}
+			*numbers[i] = n
+		}
+		*to = r
+		return nil
+	}
+}
+
+// source names the line that the dispenser stands on, without the folder, so
+// that an adapted configuration does not depend on where it was adapted.
+func source(d *caddyfile.Dispenser) string {
+	return fmt.Sprintf("%s:%d", filepath.Base(d.File()), d.Line())
+}
+
+func isGlob(pattern string) bool { return strings.Contains(pattern, "*") }
+
+// Interface guards.
+var (
+	_ caddyfile.Unmarshaler = (*Gateway)(nil)
+	_ json.Unmarshaler      = (*Grant)(nil)
+)

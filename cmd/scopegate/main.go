@@ -1,0 +1,44 @@
+// Command scopegate is Caddy with its standard modules and the scopegate
+// module. Besides Caddy's own commands (run, reload, validate, ...) it has
+// those of `caddy scopegate` at its top, and two that no production build
+// needs: demo and simulate.
+package main
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate"
+)
+
+func main() {
+	caddy.CustomBinaryName = "scopegate"
+	caddy.CustomLongDescription = `scopegate is a gateway before the GoodAccess API: Caddy with a module that holds
+the master token and gives teams narrower credentials.
+
+Try it with 'scopegate demo'. Make keys with 'scopegate key generate', see what a
+configuration decides with 'scopegate explain', check it with 'scopegate check',
+and run it as any Caddy: 'scopegate run --config Caddyfile'.`
+	for _, cmd := range append(scopegate.Commands(), demoCommand(), simulateCommand()) {
+		lift(cmd)
+	}
+	caddycmd.Main()
+}
+
+// lift offers a command at the top of the binary. Caddy makes the command
+// itself and lets it be filled.
+func lift(cmd *cobra.Command) {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name: cmd.Name(), Short: cmd.Short,
+		CobraFunc: func(into *cobra.Command) { *into = *cmd },
+	})
+}
+
+// say prints a line to the command's standard output.
+func say(cmd *cobra.Command, format string, args ...any) {
+	fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
+}

@@ -1,0 +1,144 @@
+package scopegate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "scopegate",
+		Usage: "<command>",
+		Short: "Makes keys, explains decisions and checks gateways",
+		Long:  "Commands of the scopegate module: keys, explanations of decisions, and a preflight of a configuration.",
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.AddCommand(Commands()...)
+		},
+	})
+}
+
+// Commands returns the sub-commands of `caddy scopegate`, so that a binary of
+// our own can offer them at its top.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{keyCommand(), explainCommand(), checkCommand(), healthCommand()}
+}
+
+// errSilent ends a command with exit code 1 after it has already said why.
+var errSilent = errors.New("")
+
+// configFlags are the flags of commands that read a configuration.
+type configFlags struct {
+	file, adapter, gateway string
+	json                   bool
+}
+
+func (f *configFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.file, "config", "c", "", "configuration file (required)")
+	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "config adapter; default: caddyfile, unless the file ends in .json")
+	cmd.Flags().StringVar(&f.gateway, "gateway", "", "name of the gateway, where the configuration has several")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	_ = cmd.MarkFlagRequired("config")
+}
+
+// loaded is a gateway as a configuration file has it.
+type loaded struct {
+	*Gateway
+	pointer string // JSON pointer of its handler
+	config  *caddy.Config
+}
+
+// load reads every gateway of the configuration file.
+func (f *configFlags) load() ([]loaded, error) {
+	adapter := f.adapter
+	if adapter == "" && !strings.HasSuffix(f.file, ".json") {
+		adapter = "caddyfile"
+	}
+	raw, _, _, err := caddycmd.LoadConfig(f.file, adapter)
+	if err != nil {
+		return nil, err
+	}
+	config := new(caddy.Config)
+	if err := json.Unmarshal(raw, config); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", f.file, err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", f.file, err)
+	}
+	var found []loaded
+	err = walk(tree, "", func(pointer string, handler map[string]any) error {
+		g, err := decodeGateway(handler)
+		if err != nil {
+			return fmt.Errorf("%s: %w", pointer, err)
+		}
+		if f.gateway == "" || f.gateway == g.Name {
+			found = append(found, loaded{g, pointer, config})
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(found) == 0 && f.gateway != "":
+		return nil, fmt.Errorf("no gateway %q in %s", f.gateway, f.file)
+	case len(found) == 0:
+		return nil, fmt.Errorf("no gateway in %s: it has no `scopegate` block", f.file)
+	}
+	return found, nil
+}
+
+// walk visits every scopegate handler in a JSON document.
+func walk(v any, pointer string, visit func(string, map[string]any) error) error {
+	switch v := v.(type) {
+	case map[string]any:
+		if v["handler"] == "scopegate" {
+			return visit(pointer, v)
+		}
+		for key, child := range v {
+			key = strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+			if err := walk(child, pointer+"/"+key, visit); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for i, child := range v {
+			if err := walk(child, pointer+"/"+strconv.Itoa(i), visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func decodeGateway(handler map[string]any) (*Gateway, error) {
+	delete(handler, "handler")
+	raw, err := json.Marshal(handler)
+	if err != nil {
+		return nil, err
+	}
+	g := new(Gateway)
+	if err := caddy.StrictUnmarshalJSON(raw, g); err != nil {
+		return nil, err
+	}
+	if g.Name == "" {
+		g.Name = "default"
+	}
+	return g, nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

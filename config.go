@@ -1,0 +1,228 @@
+package scopegate
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/scopegate/scopegate/credential"
+)
+
+// Team is a named group of callers: what they may do, from where, how much
+// of it, and with which credentials.
+type Team struct {
+	// The name stands in audit records, metrics and answers.
+	Name string `json:"name"`
+
+	// The scopes that the team's callers hold: names or globs such as
+	// `members.*`. A `*` stands for whole words and never grants
+	// admin-logs.read, which must be named.
+	Scopes Grants `json:"scopes,omitempty"`
+
+	// What tokens the team may make at GoodAccess. Absent: none.
+	Mint *Mint `json:"mint,omitempty"`
+
+	// The networks that callers must come from, as Caddy's trusted client
+	// address. Default: anywhere.
+	AllowedIPs []Network `json:"allowed_ips,omitempty"`
+
+	// Bounds of the whole team, all credentials together.
+	RateLimit   *RateLimit `json:"rate_limit,omitempty"`
+	MaxInFlight int        `json:"max_in_flight,omitempty"`
+
+	// Lets a change of a member set a password. An administrator's password
+	// is full control over the account, so members.update alone does not.
+	MemberPasswords bool `json:"member_passwords,omitempty"`
+
+	// The team's credentials. Only a digest of each key stands here.
+	Credentials []*Credential `json:"credentials,omitempty"`
+
+	// Where in the Caddyfile the team stands (file:line).
+	Source string `json:"source,omitempty"`
+}
+
+// Mint bounds the tokens that a team may make at GoodAccess. Such a token
+// works there directly, past this gateway, so each bound here is final.
+type Mint struct {
+	// What a minted token may carry: a subset of the team's own scopes,
+	// never a `token.*` scope.
+	Scopes Grants `json:"scopes,omitempty"`
+
+	// The networks that a minted token must be bound to. AnyIP, written
+	// `any` in the Caddyfile, is the only way to lift it.
+	AllowedIPs []Network `json:"allowed_ips,omitempty"`
+	AnyIP      bool      `json:"any_ip,omitempty"`
+
+	// The longest life of a minted token. Default: 90d.
+	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
+
+	// How many minted tokens the team may have alive at once. Default: no
+	// bound. This process counts the tokens that it made itself and forgets
+	// them when it ends.
+	MaxLive int `json:"max_live,omitempty"`
+
+	// Narrows a request that asks for too much instead of refusing it, and
+	// says so in the answer's Scopegate-Clamped header.
+	Clamp bool `json:"clamp,omitempty"`
+
+	// Where in the Caddyfile the block stands (file:line).
+	Source string `json:"source,omitempty"`
+}
+
+// Credential is a static credential of a team. It can only narrow what the
+// team may do.
+type Credential struct {
+	// The name stands beside the id in records and answers.
+	Name string `json:"name"`
+
+	// `<id>:<sha256>` of a key, as `scopegate key generate` prints it. Not a
+	// secret. Two while a key is being exchanged for another.
+	Hashes []credential.Verifier `json:"hashes,omitempty"`
+
+	// active (default), suspended or revoked.
+	State string `json:"state,omitempty"`
+
+	// From when and until when the credential works: a time in RFC 3339, or a
+	// date, which is its first moment in UTC. Default: always.
+	NotBefore Date `json:"not_before,omitzero"`
+	Expires   Date `json:"expires,omitzero"`
+
+	// A subset of the team's scopes. Default: all of them.
+	Scopes Grants `json:"scopes,omitempty"`
+
+	// Networks that callers must come from, besides the team's.
+	AllowedIPs []Network `json:"allowed_ips,omitempty"`
+
+	// Bounds of this credential, within the team's.
+	RateLimit   *RateLimit `json:"rate_limit,omitempty"`
+	MaxInFlight int        `json:"max_in_flight,omitempty"`
+
+	// Where in the Caddyfile the block stands (file:line).
+	Source string `json:"source,omitempty"`
+}
+
+// Operation is an operation of the API that the operator knows of and the
+// catalogue does not, or knows only by inference.
+type Operation struct {
+	Method string `json:"method"`
+	// The path with its ids in braces, such as /api/v1/device/{deviceId}.
+	Path string `json:"path"`
+	// The documented scope that the operation needs.
+	Scope  string `json:"scope"`
+	Source string `json:"source,omitempty"`
+}
+
+// Audit says where the audit log goes.
+type Audit struct {
+	// The durable log: Caddy's file writer. Rolled files are kept until you
+	// delete them, unless the writer itself says roll_keep or roll_keep_for.
+	// Default: scopegate/<gateway>/audit.jsonl in Caddy's data directory.
+	WriterRaw json.RawMessage `json:"writer,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
+
+	// Copies, by any of Caddy's log writers: best effort, never waited for.
+	MirrorsRaw []json.RawMessage `json:"mirrors,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
+}
+
+// Grants is a list of scope names and globs.
+type Grants []Grant
+
+// Grant is one name or glob and where it stands. In JSON a plain string will
+// do.
+type Grant struct {
+	Scope  string `json:"scope"`
+	Source string `json:"source,omitempty"`
+}
+
+// UnmarshalJSON reads a plain string or the object that the Caddyfile adapter
+// writes.
+func (g *Grant) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &g.Scope)
+	}
+	type plain Grant
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	return dec.Decode((*plain)(g))
+}
+
+// RateLimit admits N requests each window, at most Burst of them at once.
+type RateLimit struct {
+	N int `json:"n"`
+	// The window. Default: none, it must be given.
+	Window caddy.Duration `json:"window"`
+	// Default: N.
+	Burst int `json:"burst,omitempty"`
+}
+
+// Network is an address or a network in CIDR form.
+type Network struct{ netip.Prefix }
+
+// UnmarshalText reads 203.0.113.7, 203.0.113.0/24 or the like of IPv6. A
+// network with bits behind its mask is refused, since it is read in two ways.
+func (n *Network) UnmarshalText(b []byte) error {
+	text := string(b)
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		n.Prefix = netip.PrefixFrom(a, a.BitLen())
+		return nil
+	}
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || p.Addr().Zone() != "":
+		return fmt.Errorf("%q is neither an address nor a network such as 203.0.113.0/24", text)
+	case p.Addr().Is4In6() && p.Bits() < 96:
+		return fmt.Errorf("%q: write the IPv4 network itself", text)
+	case p.Addr().Is4In6():
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	if p != p.Masked() {
+		return fmt.Errorf("%q has bits behind its mask; did you mean %s?", text, p.Masked())
+	}
+	n.Prefix = p
+	return nil
+}
+
+// MarshalText writes the CIDR form.
+func (n Network) MarshalText() ([]byte, error) { return n.Prefix.MarshalText() }
+
+func prefixes(list []Network) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range list {
+		out = append(out, n.Prefix)
+	}
+	return out
+}
+
+// Date is a moment written as a date (its first moment in UTC) or as a time
+// in RFC 3339.
+type Date struct {
+	At   time.Time
+	text string
+}
+
+// IsZero reports whether no moment was given.
+func (d Date) IsZero() bool { return d.At.IsZero() }
+
+// UnmarshalText reads 2027-01-31 or 2027-01-31T12:00:00+01:00.
+func (d *Date) UnmarshalText(b []byte) error {
+	d.text = string(b)
+	var err error
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if d.At, err = time.Parse(layout, d.text); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is neither a date such as 2027-01-31 nor a time such as 2027-01-31T12:00:00Z", d.text)
+}
+
+// MarshalText writes the moment as it was written.
+func (d Date) MarshalText() ([]byte, error) {
+	if d.text == "" {
+		return []byte(d.At.Format(time.RFC3339)), nil
+	}
+	return []byte(d.text), nil
+}

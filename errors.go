@@ -1,0 +1,162 @@
+package scopegate
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/scopegate/scopegate/policy"
+)
+
+// refusal is why a request was not served, with what the caller may be told.
+type refusal struct {
+	reason policy.Reason
+	detail string // beyond the reason's own text; safe to show
+	field  string // of the body, where one is at fault
+
+	upstreamStatus int
+	retryAfter     time.Duration
+}
+
+func refuse(reason policy.Reason) *refusal { return &refusal{reason: reason} }
+
+func refuseWith(reason policy.Reason, detail string) *refusal {
+	return &refusal{reason: reason, detail: detail}
+}
+
+// statusClientGone is what nginx made customary for a caller that hung up. It
+// is never sent, only recorded.
+const statusClientGone = 499
+
+// outcome is how a reason is told to a caller.
+type outcome struct {
+	status int
+	text   string // a whole sentence; clients show it to their users
+	// bearer is the error code of RFC 6750 where a challenge goes with it.
+	bearer string
+}
+
+// outcomes is the one place that knows status codes. A reason that is missing
+// from it fails a test.
+//
+// 404 is said of tokens alone: clients take it as "the object is gone" and
+// make it anew, so whatever is merely forbidden is 403, unknown paths too.
+var outcomes = map[policy.Reason]outcome{
+	policy.NoCredential:          {401, "No credential: send your key as `Authorization: Bearer <key>`.", "none"},
+	policy.MultipleCredentials:   {401, "More than one Authorization header: send exactly one.", "invalid_token"},
+	policy.MisplacedCredential:   {401, "A key stands in the query or in a header other than Authorization. Treat it as leaked to every log on the way and replace it; send keys as `Authorization: Bearer <key>` only.", "invalid_token"},
+	policy.MalformedCredential:   {401, "The key is not well-formed: it was cut or mistyped.", "invalid_token"},
+	policy.UnknownCredential:     {401, "The key is not known.", "invalid_token"},
+	policy.CredentialSuspended:   {401, "The credential is suspended.", "invalid_token"},
+	policy.CredentialRevoked:     {401, "The credential is revoked.", "invalid_token"},
+	policy.CredentialExpired:     {401, "The credential has expired.", "invalid_token"},
+	policy.CredentialNotYetValid: {401, "The credential is not valid yet.", "invalid_token"},
+	policy.ClientAddress:         {403, "Your address is not among those that the credential may be used from.", ""},
+	policy.PathNotCanonical:      {403, "The path is not in its canonical form: no percent-encoding, no empty or dot segments, no trailing slash.", ""},
+	policy.UnknownPath:           {403, "No known operation has this path.", ""},
+	policy.InvalidID:             {403, "An id in the path is not of its form; token ids are UUIDs.", ""},
+	policy.OperationOff:          {403, "The operation is inferred, not documented, and this gateway has not turned it on.", ""},
+	policy.MethodNotAllowed:      {405, "The path is known, but not with this method.", ""},
+	policy.InsufficientScope:     {403, "The credential does not hold the scope that the operation needs.", "insufficient_scope"},
+	policy.RateLimited:           {429, "Too many requests.", ""},
+	policy.TooManyInFlight:       {429, "Too many requests at once.", ""},
+	policy.UnsupportedMediaType:  {415, "The body must be application/json in UTF-8.", ""},
+	policy.ContentEncoding:       {415, "The body must not be encoded.", ""},
+	policy.BodyTooLarge:          {413, "The body is too large.", ""},
+	policy.UnexpectedBody:        {400, "The operation takes no body.", ""},
+	policy.MalformedBody:         {400, "The body is not one strict JSON value.", ""},
+	policy.MemberPassword:        {403, "The body sets a member's password, which this team may not.", ""},
+	policy.MintNotGranted:        {403, "This team may not make tokens.", ""},
+	policy.MintInvalid:           {422, "The token asked for is not valid.", ""},
+	policy.MintScopes:            {403, "The token would carry scopes beyond the grant.", ""},
+	policy.MintExpiry:            {403, "The token would live longer than the grant allows.", ""},
+	policy.MintAddresses:         {403, "The token would work from addresses beyond the grant.", ""},
+	policy.MintQuota:             {403, "The team has as many live tokens as it may have.", ""},
+	policy.TokenNotFound:         {404, "There is no such token.", ""},
+	policy.AuditUnavailable:      {503, "The gateway cannot record requests at the moment and therefore serves none.", ""},
+	policy.UpstreamBusy:          {503, "All places for requests upstream are taken.", ""},
+	policy.UpstreamBreakerOpen:   {503, "GoodAccess has been failing; requests are held off for a moment.", ""},
+	policy.UpstreamUnreachable:   {502, "GoodAccess could not be reached.", ""},
+	policy.UpstreamTimeout:       {504, "GoodAccess did not answer in time.", ""},
+	policy.UpstreamUnauthorized:  {502, "GoodAccess refused the gateway's own token. This is not about your credential; tell the operators.", ""},
+	policy.UpstreamForbidden:     {502, "GoodAccess forbade the gateway's own token to do this. This is not about your credential; tell the operators.", ""},
+	policy.UpstreamRedirect:      {502, "GoodAccess answered with a redirect, which is not followed.", ""},
+	policy.UpstreamStatus:        {502, "GoodAccess answered with a status that is not passed on.", ""},
+	policy.UpstreamError:         {502, "GoodAccess failed.", ""},
+	policy.UpstreamShape:         {502, "GoodAccess answered in a shape that is not recognised, so nothing of it is passed on.", ""},
+	policy.UpstreamBroken:        {502, "The answer of GoodAccess broke off.", ""},
+	policy.UpstreamLeak:          {502, "The answer of GoodAccess was withheld, since it held a secret of the gateway.", ""},
+	policy.ClientGone:            {statusClientGone, "The caller hung up.", ""},
+}
+
+func statusOf(reason policy.Reason) int {
+	if o, ok := outcomes[reason]; ok {
+		return o.status
+	}
+	return http.StatusForbidden
+}
+
+// problem is the body of every refusal (RFC 9457). The API's clients show
+// their users error_description, so that stands beside the standard members.
+type problem struct {
+	Type             string `json:"type"`
+	Title            string `json:"title"`
+	Status           int    `json:"status"`
+	Detail           string `json:"detail"`
+	Reason           string `json:"reason"`
+	DecisionID       string `json:"decision_id"`
+	DeniedBy         string `json:"denied_by"`
+	Error            string `json:"error"`
+	ErrorDescription string `json:"error_description"`
+	Field            string `json:"field,omitempty"`
+	ScopeNeeded      string `json:"scope_needed,omitempty"`
+	UpstreamStatus   int    `json:"upstream_status,omitempty"`
+}
+
+func (no *refusal) problem(q *request) problem {
+	o := outcomes[no.reason]
+	p := problem{
+		Type:  "https://github.com/scopegate/scopegate/blob/main/docs/reasons.md#" + no.reason.String(),
+		Title: http.StatusText(o.status), Status: o.status, Detail: no.text(),
+		Reason: no.reason.String(), DecisionID: q.id, DeniedBy: "gateway",
+		Error: no.reason.String(), ErrorDescription: no.text(),
+		Field: no.field, UpstreamStatus: no.upstreamStatus,
+	}
+	if no.upstreamStatus != 0 {
+		p.DeniedBy = "upstream"
+	}
+	if no.reason == policy.InsufficientScope {
+		p.ScopeNeeded = q.match.Operation.ScopeName()
+	}
+	return p
+}
+
+func (no *refusal) text() string {
+	text := outcomes[no.reason].text
+	if no.detail != "" {
+		text += " " + no.detail
+	}
+	return text
+}
+
+// headers sets what belongs to a refusal besides its body.
+func (no *refusal) headers(q *request, h http.Header) {
+	switch o := outcomes[no.reason]; o.bearer {
+	case "":
+	case "none":
+		// RFC 6750, section 3.1: no error code where no credential came.
+		h.Set("WWW-Authenticate", `Bearer realm="scopegate"`)
+	case "insufficient_scope":
+		h.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="scopegate", error=%q, scope=%q`, o.bearer, q.match.Operation.ScopeName()))
+	default:
+		h.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="scopegate", error=%q, error_description=%q`, o.bearer, o.text))
+	}
+	if no.reason == policy.MethodNotAllowed {
+		h.Set("Allow", q.match.Allow)
+	}
+	if no.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(no.retryAfter.Seconds()))))
+	}
+}

@@ -1,0 +1,315 @@
+package scopegate
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/limits"
+	"github.com/scopegate/scopegate/metrics"
+	"github.com/scopegate/scopegate/policy"
+	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/upstream"
+)
+
+// request is one request on its way through the gateway. Each step reads what
+// the steps before it found out and adds its own.
+type request struct {
+	g       *Gateway
+	w       http.ResponseWriter
+	r       *http.Request
+	repl    *caddy.Replacer
+	started time.Time
+	id      string // the decision's id: the request's uuid in Caddy
+	client  netip.Addr
+
+	caller  *credential.Credential // nil until proven
+	match   scopes.Match
+	verdict limits.Verdict
+	shaped  shaped
+	place   *limits.Place // of a mint, in the team's quota
+	unknown bool          // it failed, but may have happened upstream
+
+	record  audit.Record
+	reason  policy.Reason
+	status  int   // of the answer, once it is being written
+	written int64 // bytes of its body
+}
+
+// ServeHTTP takes a request through the steps. It never calls the next
+// handler: what a gateway stands before is its upstream, and nothing else.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if !g.inside.enter() {
+		// This configuration was replaced while the request was under way.
+		if now, ok := gateway(g.Name); ok && now != g {
+			return now.ServeHTTP(w, r, nil)
+		}
+		return caddyhttp.Error(http.StatusServiceUnavailable, errRetired)
+	}
+	defer g.inside.leave()
+	if g.serveProbe(w, r) {
+		return nil
+	}
+
+	q := request{g: g, w: w, r: r, started: time.Now()}
+	g.meter.InFlight(+1)
+	defer q.done()
+	q.open()
+	if no := q.steps(); no != nil {
+		q.refuse(no)
+	}
+	return nil
+}
+
+// steps is the whole way of a request. The order is the order in which
+// callers see refusals.
+func (q *request) steps() *refusal {
+	if no := q.identify(); no != nil {
+		return no
+	}
+	if no := q.decide(); no != nil {
+		return no
+	}
+	if no := q.shape(); no != nil {
+		return no
+	}
+	if no := q.own(); no != nil {
+		return no
+	}
+	if q.match.Operation == whoami {
+		return q.answerWhoami()
+	}
+	return q.exchange()
+}
+
+// open notes what is known of every request.
+func (q *request) open() {
+	q.repl, _ = q.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if q.repl != nil {
+		q.id, _ = q.repl.GetString("http.request.uuid")
+	}
+	ip, _ := caddyhttp.GetVar(q.r.Context(), caddyhttp.ClientIPVarKey).(string)
+	q.client = parseClient(ip)
+	q.record.UUID, q.record.ClientIP = q.id, ip
+	if q.r.ContentLength > 0 {
+		q.record.RequestSize = q.r.ContentLength
+	}
+}
+
+// parseClient reads Caddy's trusted client address. What it cannot read
+// becomes the zero Addr, which no list of networks contains.
+func parseClient(ip string) netip.Addr {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		host, _, splitErr := net.SplitHostPort(ip)
+		if splitErr != nil {
+			return netip.Addr{}
+		}
+		if a, err = netip.ParseAddr(host); err != nil {
+			return netip.Addr{}
+		}
+	}
+	return a.Unmap().WithZone("")
+}
+
+// identify finds out who asks: steps 1 of the way.
+func (q *request) identify() *refusal {
+	caller, reason := q.g.auth.Authenticate(q.r.Header, q.r.URL.RawQuery, q.started)
+	if caller != nil { // proven, though maybe not in force
+		q.caller = caller
+		q.record.Team, q.record.Credential = caller.Identity.Team.Name, caller.Identity.Credential
+		if q.repl != nil {
+			q.repl.Set("http.auth.user.id", caller.Identity.Credential)
+			q.repl.Set("http.scopegate.team", caller.Identity.Team.Name)
+		}
+	}
+	if reason != policy.Allowed {
+		return refuse(reason)
+	}
+	return nil
+}
+
+// decide finds out what is asked for and whether the caller may: steps 2 and
+// 3. Every identified request is charged to the limits, refused ones too.
+func (q *request) decide() *refusal {
+	id := &q.caller.Identity
+	q.match = q.g.rules.router.Match(q.r.Method, q.r.URL.EscapedPath())
+	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, q.started)
+	q.verdict.Headers(q.w.Header().Set)
+	q.w.Header()["X-Oauth-Scopes"] = q.g.granted[limitKey(id)]
+
+	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason})
+	if op := d.Operation; op != nil {
+		scope := op.ScopeName()
+		q.record.Operation, q.record.Scope = op.ID, scope
+		if scope != "" {
+			q.w.Header().Set("X-Accepted-OAuth-Scopes", scope)
+		}
+		if q.repl != nil {
+			q.repl.Set("http.scopegate.operation", op.ID)
+			q.repl.Set("http.scopegate.scope", scope)
+		}
+	}
+	if !d.Allow() {
+		return refuse(d.Reason)
+	}
+	return nil
+}
+
+// own asks whose upstream token the request is about: step 5. A token that is
+// not the caller's does not exist for them.
+func (q *request) own() *refusal {
+	switch q.match.Operation.ID {
+	case scopes.GetToken, scopes.RevokeToken:
+		if !q.g.owner.Owns(q.caller.Identity.Team.Name, q.match.Params[0]) {
+			return refuse(policy.TokenNotFound)
+		}
+		q.record.TokenID = q.match.Params[0]
+	case scopes.CreateToken:
+		var ok bool
+		if q.place, ok = q.g.plan.Reserve(q.caller.Identity.Team.Name, q.started); !ok {
+			return refuse(policy.MintQuota)
+		}
+	}
+	return nil
+}
+
+// tokenOwner says which upstream tokens belong to a team.
+type tokenOwner interface {
+	Owns(team, id string) bool
+}
+
+// nobody owns no token: nothing yet records which upstream tokens the gateway
+// caused, so none is anyone's.
+type nobody struct{}
+
+func (nobody) Owns(string, string) bool { return false }
+
+// exchange records the decision and then forwards: steps 6 to 8. It is the
+// only way to the upstream.
+func (q *request) exchange() *refusal {
+	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
+	q.record.Reason = policy.Allowed.String()
+	revokes := q.match.Operation.ID == scopes.RevokeToken
+	if err := q.g.log.Write(&q.record); err != nil && !revokes {
+		// No record, no request. Taking a right away is the exception: a full
+		// disk must not keep a leaked token alive.
+		return refuse(policy.AuditUnavailable)
+	}
+	complete := false
+	defer func() { q.recordEnd(complete) }()
+
+	before := time.Now()
+	resp, err := q.g.forward.Do(q.r.Context(), upstream.Request{
+		Method: q.match.Operation.Method, Path: q.match.Path(), Body: q.shaped.body,
+		Team: q.caller.Identity.Team.Name, Revokes: revokes,
+	})
+	q.g.meter.Upstream(q.match.Operation.ID, time.Since(before))
+	if err != nil {
+		no := upstreamRefusal(err)
+		if q.unknown = mayHaveHappened(err); q.unknown && q.shaped.mint != nil {
+			q.place.Keep(q.shaped.mint.Expires)
+		}
+		q.answerFailure(no)
+		return nil
+	}
+	defer resp.Body.Close()
+	q.record.UpstreamStatus = resp.Status
+	complete = q.answer(resp)
+	return nil
+}
+
+// recordEnd writes the second record of an exchange. It runs while a broken
+// exchange panics, too. Nothing is left to refuse if it fails; the log's own
+// metrics tell of it.
+func (q *request) recordEnd(complete bool) {
+	q.record.Phase, q.record.Complete = audit.Ended, complete
+	q.record.Reason = q.reason.String()
+	q.record.Status, q.record.Size = q.status, q.written
+	q.record.Duration = time.Since(q.started)
+	_ = q.g.log.Write(&q.record)
+}
+
+// refuse records a refusal and answers it.
+func (q *request) refuse(no *refusal) {
+	q.record.Phase, q.record.Decision = audit.Decided, audit.Deny
+	q.record.Reason, q.record.Status = no.reason.String(), statusOf(no.reason)
+	q.record.Duration = time.Since(q.started)
+	write := q.g.log.Write
+	if q.caller == nil {
+		write = func(r *audit.Record) error { return q.g.log.Unidentified(r, q.client) }
+	}
+	if err := write(&q.record); err != nil {
+		no = refuse(policy.AuditUnavailable)
+	}
+	q.answerFailure(no)
+}
+
+// done gives back what the request held and counts it.
+func (q *request) done() {
+	q.verdict.Leave()
+	q.place.Release()
+	team, op := metrics.Unidentified, metrics.NoOperation
+	if q.caller != nil {
+		team = q.caller.Identity.Team.Name
+	}
+	if q.match.Operation != nil {
+		op = q.match.Operation.ID
+	}
+	if q.repl != nil {
+		q.repl.Set("http.scopegate.reason", q.reason.String())
+	}
+	q.g.meter.InFlight(-1)
+	q.g.meter.Decided(team, op, q.reason, q.status/100, time.Since(q.started))
+	q.countMint()
+}
+
+func (q *request) countMint() {
+	if q.match.Operation == nil || q.match.Operation.ID != scopes.CreateToken || q.caller == nil {
+		return
+	}
+	outcome := metrics.Refused
+	switch {
+	case q.record.Phase != audit.Ended:
+	case q.record.TokenID != "" && len(q.record.Clamped) > 0:
+		outcome = metrics.Clamped
+	case q.record.TokenID != "":
+		outcome = metrics.Minted
+	case q.unknown:
+		outcome = metrics.Unknown
+	default:
+		outcome = metrics.Failed
+	}
+	q.g.meter.Mint(q.caller.Identity.Team.Name, outcome)
+}
+
+// mayHaveHappened reports whether a change that failed may have been made
+// upstream all the same. Where it is not known, it may.
+func mayHaveHappened(err error) bool {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return true
+	}
+	return !e.Unsent && e.Reason != policy.UpstreamUnauthorized && e.Reason != policy.UpstreamForbidden
+}
+
+func limitKey(id *policy.Identity) limits.Key {
+	return limits.Key{Team: id.Team.Name, Credential: id.Name}
+}
+
+func upstreamRefusal(err error) *refusal {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return refuse(policy.UpstreamBroken)
+	}
+	no := refuse(e.Reason)
+	no.upstreamStatus, no.retryAfter = e.UpstreamStatus, e.RetryAfter
+	return no
+}

@@ -1,0 +1,233 @@
+// Package scopegate is a gateway before the GoodAccess API, as a module of
+// Caddy. It holds the one real token, the master, and gives teams narrower
+// credentials of its own: it forwards only what a credential permits, builds
+// every request anew, and records each decision before it acts on it.
+//
+// This package puts the rooms together: it reads the configuration, walks a
+// request through its steps and writes the answer. What a request may do is
+// decided in policy, what a scope means in scopes, and only upstream ever
+// holds the master token.
+package scopegate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime/debug"
+	_ "time/tzdata" // expires_zone must also resolve in an image without zone data
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/limits"
+	"github.com/scopegate/scopegate/metrics"
+	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/upstream"
+)
+
+func init() {
+	caddy.RegisterModule(Gateway{})
+}
+
+// Gateway is a terminal handler that stands before the GoodAccess API. It
+// takes a caller's credential from `Authorization: Bearer`, forwards what the
+// credential permits with the master token, and refuses everything else.
+//
+// It sets the placeholders `{http.auth.user.id}` (the credential's id),
+// `{http.scopegate.team}`, `{http.scopegate.operation}`,
+// `{http.scopegate.scope}` (the scope that the operation needs) and
+// `{http.scopegate.reason}`.
+type Gateway struct {
+	// The gateway's name, unique in the process. It stands in every record
+	// and metric; the replicas of a fleet share it. Default: default.
+	Name string `json:"name,omitempty"`
+
+	// The API behind the gateway, and the master token for it. Required.
+	Upstream *upstream.Config `json:"upstream,omitempty"`
+
+	// The UUID of the master token at GoodAccess, so that no rule can ever
+	// touch it.
+	MasterTokenID string `json:"master_token_id,omitempty"`
+
+	// When the master token ends: a gauge, and a warning 30 days before.
+	MasterTokenExpires Date `json:"master_token_expires,omitzero"`
+
+	// The time zone in which GoodAccess reads expires_at, such as
+	// Europe/Prague. It is not documented; without it every expiry is judged
+	// in the zone least kind to the caller, and max_ttl must be 24h or more.
+	ExpiresZone string `json:"expires_zone,omitempty"`
+
+	// Turns on the operations whose paths are inferred and were never seen.
+	InferredOperations bool `json:"inferred_operations,omitempty"`
+
+	// Operations that the catalogue does not have.
+	Operations []Operation `json:"operations,omitempty"`
+
+	// The teams and their grants.
+	Teams []*Team `json:"teams,omitempty"`
+
+	// Where the audit log goes. Default: a file in Caddy's data directory.
+	Audit *Audit `json:"audit,omitempty"`
+
+	logger  *zap.Logger
+	rules   *compiled
+	auth    *credential.Authenticator
+	granted map[limits.Key][]string // X-OAuth-Scopes of each credential
+	owner   tokenOwner
+	book    *limits.Book
+	plan    *limits.Plan
+	meter   *metrics.Metrics
+	log     *audit.Log
+	logFile *durableLog
+	mirrors []io.WriteCloser
+	forward *upstream.Forwarder
+	inside  tenure
+}
+
+// CaddyModule returns the Caddy module information.
+func (Gateway) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.scopegate",
+		New: func() caddy.Module { return new(Gateway) },
+	}
+}
+
+// Provision checks the configuration and opens what the gateway needs. Where
+// it fails half-way, Cleanup gives back what was opened.
+func (g *Gateway) Provision(ctx caddy.Context) error {
+	if g.Name == "" {
+		g.Name = "default"
+	}
+	g.logger = ctx.Logger()
+	if err := g.check(); err != nil {
+		return err
+	}
+	for _, note := range g.rules.notes {
+		g.logger.Warn("a grant may not say what it seems to", zap.String("note", note))
+	}
+	g.auth = credential.NewAuthenticator(g.rules.lookup)
+	g.owner = nobody{}
+	g.granted = map[limits.Key][]string{}
+	for _, c := range g.rules.credentials {
+		g.granted[limitKey(&c.Identity)] = []string{c.Identity.Scopes.String()}
+	}
+
+	if err := g.register(ctx); err != nil {
+		return err
+	}
+	var err error
+	if g.meter, err = metrics.New(ctx.GetMetricsRegistry(), g.Name, g.teamNames(), g.operationIDs()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	if !g.MasterTokenExpires.IsZero() {
+		g.meter.MasterExpires(g.MasterTokenExpires.At)
+	}
+	if err := g.openAudit(ctx); err != nil {
+		return err
+	}
+	g.book = bookOf(g.Name)
+	g.plan = g.book.Plan(g.rules.limits, g.rules.quota)
+	g.forward, err = upstream.New(ctx, g.Upstream, upstream.Options{
+		Events: g.meter, Logger: g.logger.Named("upstream"),
+		UserAgent: "scopegate/" + Version(), Teams: len(g.Teams),
+	})
+	return err
+}
+
+// check is all of Provision that needs no I/O.
+func (g *Gateway) check() error {
+	var errs []error
+	if !validName(g.Name) {
+		errs = append(errs, fmt.Errorf("gateway: %w", errName(g.Name)))
+	}
+	if g.Upstream == nil {
+		errs = append(errs, errors.New("no upstream: say where GoodAccess is, such as `upstream https://integration.goodaccess.com { master_token {file./run/secrets/goodaccess} }`"))
+	} else if err := g.Upstream.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if g.MasterTokenID != "" && !scopes.IsUUID(g.MasterTokenID) {
+		errs = append(errs, fmt.Errorf("master_token_id %q is not a UUID", g.MasterTokenID))
+	}
+	var err error
+	if g.rules, err = g.compile(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Validate refuses what would run but never be of use.
+func (g *Gateway) Validate() error {
+	if len(g.Teams) == 0 {
+		return errors.New("no team: nobody could use this gateway; add `team <name> { scopes ... }`")
+	}
+	return nil
+}
+
+// Cleanup gives back what Provision opened, however far that got, once the
+// last request inside has left.
+func (g *Gateway) Cleanup() error {
+	return g.inside.end(func() error {
+		var errs []error
+		if g.forward != nil {
+			errs = append(errs, g.forward.Close())
+		}
+		if g.plan != nil {
+			g.plan.Close()
+		}
+		if g.book != nil {
+			errs = append(errs, returnBook(g.Name))
+		}
+		errs = append(errs, g.closeAudit())
+		if g.meter != nil {
+			g.meter.Close()
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func (g *Gateway) teamNames() []string {
+	var names []string
+	for _, t := range g.rules.teams {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (g *Gateway) operationIDs() []string {
+	var ids []string
+	for _, op := range g.rules.router.Operations() {
+		ids = append(ids, op.ID)
+	}
+	return ids
+}
+
+// defaultAuditFile is in Caddy's data directory, beside its certificates.
+func (g *Gateway) defaultAuditFile() string {
+	return filepath.Join(caddy.AppDataDir(), "scopegate", g.Name, "audit.jsonl")
+}
+
+// Version is the module's version as the build recorded it.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == "github.com/scopegate/scopegate" && m.Version != "" {
+			return m.Version
+		}
+	}
+	return "(devel)"
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Gateway)(nil)
+	_ caddy.Validator             = (*Gateway)(nil)
+	_ caddy.CleanerUpper          = (*Gateway)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Gateway)(nil)
+)
