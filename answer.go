@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,7 +30,7 @@ var whoami = scopes.Local("whoami", http.MethodGet, "/_scopegate/v1/whoami")
 var (
 	noStore = []string{"no-store"}
 	noSniff = []string{"nosniff"}
-	jsonUTF = []string{"application/json"}
+	asJSON = []string{"application/json"}
 )
 
 // answer passes the upstream's answer on: step 8. Only the mint answer is
@@ -45,7 +46,7 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 	case ok && q.match.Operation.ID == scopes.GetToken:
 		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
 		if err == nil {
-			body, err = tokens.Object(body)
+			body, err = tokens.Object(body, q.match.Params[0])
 		}
 		return q.rebuilt(resp, body, err)
 	case ok && q.match.Operation.ID == scopes.CreateToken:
@@ -61,7 +62,7 @@ func (q *request) rebuilt(resp *upstream.Response, body []byte, err error) bool 
 		q.answerFailure(shapeRefusal(resp, err))
 		return false
 	}
-	return q.send(resp.Status, jsonUTF, body)
+	return q.send(resp.Status, asJSON, body)
 }
 
 func (q *request) answerMint(resp *upstream.Response) bool {
@@ -196,11 +197,20 @@ func (q *request) answerFailure(no *refusal) {
 	q.reason = no.reason
 	h := q.w.Header()
 	no.headers(q, h)
-	body, err := json.Marshal(no.problem(q))
-	if err != nil {
-		body = []byte(`{}`) // strings and numbers alone: it cannot happen
-	}
+	body := encode(no.problem(q))
 	q.send(statusOf(no.reason), []string{"application/problem+json"}, body)
+}
+
+// encode writes an answer of our own. It leaves < and > as they are: no
+// browser takes JSON for a page, and people read these texts.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // strings, numbers and times alone
+	}
+	return b.Bytes()
 }
 
 // identityView is what a caller is told of itself.
@@ -257,16 +267,12 @@ func (q *request) answerWhoami() *refusal {
 			}
 		}
 	}
-	body, err := json.Marshal(view)
-	if err != nil {
-		return refuse(policy.UpstreamBroken)
-	}
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason, q.record.Status = policy.Allowed.String(), http.StatusOK
 	if err := q.g.log.Write(&q.record); err != nil {
 		return refuse(policy.AuditUnavailable)
 	}
-	q.send(http.StatusOK, jsonUTF, body)
+	q.send(http.StatusOK, asJSON, encode(view))
 	return nil
 }
 

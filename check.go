@@ -187,8 +187,9 @@ func (p *preflight) master(ctx context.Context, g *Gateway) {
 	p.clock(resp.Date)
 }
 
-func (p *preflight) clock(theirs time.Time) {
-	if theirs.IsZero() {
+func (p *preflight) clock(date string) {
+	theirs, err := http.ParseTime(date)
+	if err != nil {
 		p.add("warn", "clock", "GoodAccess does not tell its time, so the clock could not be compared", "see that the machine's clock is synchronised")
 		return
 	}

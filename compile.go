@@ -148,10 +148,10 @@ func (c *compiled) mint(t *Team, team *policy.Team, fail failFunc) *policy.MintG
 	if grant.MaxTTL == 0 {
 		grant.MaxTTL = defaultMaxTTL
 	}
-	if grant.MaxTTL < 0 || grant.MaxLive < 0 {
-		fail(m.Source, at, errors.New("max_ttl and max_live must not be negative"))
+	if grant.MaxLive < 0 {
+		fail(m.Source, at, errors.New("max_live must not be negative"))
 	}
-	if err := tokens.CheckMaxTTL(grant.MaxTTL, c.zone); err != nil {
+	if err := tokens.CheckRules(grant.MaxTTL, c.zone); err != nil {
 		fail(m.Source, at, err)
 	}
 	if grant.MaxLive > 0 {

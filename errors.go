@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scopegate/scopegate/policy"
+	"github.com/scopegate/scopegate/scopes"
 )
 
 // refusal is why a request was not served, with what the caller may be told.
@@ -15,6 +16,8 @@ type refusal struct {
 	reason policy.Reason
 	detail string // beyond the reason's own text; safe to show
 	field  string // of the body, where one is at fault
+
+	requested scopes.Set // by a mint
 
 	upstreamStatus int
 	retryAfter     time.Duration

@@ -187,7 +187,7 @@ func (q *question) explain() explanation {
 
 func (q *question) decide(e *explanation) *refusal {
 	id := &q.caller.Identity
-	if reason := q.caller.Usable(q.now); reason != policy.Allowed {
+	if reason := q.caller.Standing(q.now); reason != policy.Allowed {
 		return refuse(reason)
 	}
 	path := q.path

@@ -45,12 +45,12 @@ line beside the old one, give out the new key, then remove the old line.`,
 			if !validName(name) {
 				return fmt.Errorf("--name: %w", errName(name))
 			}
-			key, err := credential.Generate()
+			key := credential.Generate()
 			if id != "" {
-				key, err = credential.GenerateWithID(id)
-			}
-			if err != nil {
-				return err
+				var err error
+				if key, err = credential.GenerateWithID(id); err != nil {
+					return err
+				}
 			}
 			lines := fmt.Sprintf("team %s {\n\tcredential %s {\n\t\thash %s:%s\n\t}\n}", team, name, key.ID(), key.Hash())
 			out := cmd.OutOrStdout()

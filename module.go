@@ -30,7 +30,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(Gateway{})
+	caddy.RegisterModule(new(Gateway))
 }
 
 // Gateway is a terminal handler that stands before the GoodAccess API. It
@@ -89,7 +89,7 @@ type Gateway struct {
 }
 
 // CaddyModule returns the Caddy module information.
-func (Gateway) CaddyModule() caddy.ModuleInfo {
+func (*Gateway) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "http.handlers.scopegate",
 		New: func() caddy.Module { return new(Gateway) },

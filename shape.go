@@ -14,12 +14,9 @@ import (
 	"github.com/scopegate/scopegate/tokens"
 )
 
-// Bounds of a request body. A mint is a handful of short fields; the other
-// bodies known of are no larger, and are given room for what is not known.
-const (
-	maxMintBody = 64 << 10
-	maxBody     = 1 << 20
-)
+// maxBody bounds a request body other than a mint's, in bytes. Those known of
+// are a handful of short fields; it leaves room for what is not known.
+const maxBody = 1 << 20
 
 // shaped is a request's body as it goes upstream.
 type shaped struct {
@@ -35,16 +32,17 @@ func (q *request) shape() *refusal {
 	if no != nil {
 		return no
 	}
-	out, no := q.g.rules.shape(q.match.Operation, &q.caller.Identity, body, q.started)
-	if m := out.mint; m != nil {
-		q.record.RequestedScopes, q.record.Clamped = m.Requested, m.Clamped
-		if no == nil {
-			q.record.GrantedScopes = m.Scopes.Names()
-			q.record.ExpiresAt, q.record.AllowedIPs = m.ExpiresAt, m.AllowedIPs
-		}
+	q.shaped, no = q.g.rules.shape(q.match.Operation, &q.caller.Identity, body, q.started)
+	if no != nil {
+		q.record.RequestedScopes = no.requested.Names()
+		return no
 	}
-	q.shaped = out
-	return no
+	if m := q.shaped.mint; m != nil {
+		q.record.RequestedScopes, q.record.GrantedScopes = m.Requested.Names(), m.Scopes.Names()
+		q.record.ExpiresAt, q.record.AllowedIPs = m.ExpiresAt, m.AllowedIPs
+		q.record.Clamped = m.Clamped
+	}
+	return nil
 }
 
 // shape judges a body by its operation. It does no I/O, so that `explain`
@@ -54,7 +52,7 @@ func (c *compiled) shape(op *scopes.Operation, id *policy.Identity, body []byte,
 	case op.Body == scopes.TokenBody:
 		mint, no := tokens.Shape(body, id, tokens.Rules{Zone: c.zone}, now)
 		if no != nil {
-			return shaped{mint: mint}, &refusal{reason: no.Reason, field: no.Field, detail: no.Detail}
+			return shaped{}, &refusal{reason: no.Reason, field: no.Field, detail: no.Error(), requested: no.Requested}
 		}
 		return shaped{body: mint.Body(), mint: mint}, nil
 	case len(body) == 0:
@@ -91,7 +89,7 @@ func (q *request) read(mint bool) ([]byte, *refusal) {
 	}
 	bound := int64(maxBody)
 	if mint {
-		bound = maxMintBody
+		bound = tokens.MaxBody
 	}
 	if r.ContentLength > bound {
 		return nil, refuse(policy.BodyTooLarge)

@@ -1,0 +1,328 @@
+// Package strictjson reads JSON that has one reading only, and is the one
+// place that knows the JSON library underneath. It refuses whatever two
+// parsers could take differently: duplicate names (escaped spellings too),
+// text that is not UTF-8, lone surrogates, a byte order mark, anything behind
+// the value, and deep nesting. It never decides what a document may say.
+//
+// No error of this package repeats a name or a value of the document: they
+// are shown to callers and end up in logs.
+package strictjson
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// MaxDepth is how many arrays and objects may stand in each other. PHP takes
+// 512, some parsers recurse until their stack ends; no documented body needs
+// more than 4.
+const MaxDepth = 64
+
+// ErrTooLarge is wrapped by the errors of a [Stream] that met one value which
+// does not fit into its bound.
+var ErrTooLarge = errors.New("a single JSON value is too large")
+
+// Error says where and why a document is not strict JSON.
+type Error struct {
+	// Offset counts bytes from the start of the document.
+	Offset int64
+	// Line and Column count from 1, columns in bytes. They are 0 in a stream,
+	// whose earlier lines are gone.
+	Line, Column int
+	Problem      string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("offset %d: %s", e.Offset, e.Problem)
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Problem)
+}
+
+// What can be wrong, in the words that callers read.
+const (
+	problemBOM       = "a byte order mark is not JSON"
+	problemDepth     = "nested too deeply"
+	problemDuplicate = "an object has the same name twice"
+	problemEnd       = "the JSON value ends too early"
+	problemSyntax    = "not valid JSON"
+	problemTrailing  = "something follows the JSON value"
+	problemUTF8      = "not valid UTF-8"
+)
+
+// Check reads a body as one strict JSON value and returns it encoded anew:
+// the same members in the same order, without white space, every string in
+// its shortest form, every number as it was written. The body is not kept.
+func Check(body []byte) ([]byte, error) {
+	if at := tooDeep(body); at >= 0 {
+		return nil, errorAt(body, at, problemDepth)
+	}
+	out, err := jsontext.AppendFormat(make([]byte, 0, len(body)), body)
+	if err != nil {
+		return nil, explain(body)
+	}
+	return out, nil
+}
+
+// Parse is [Check] for those who want to look into the value.
+func Parse(body []byte) (Value, error) {
+	checked, err := Check(body)
+	return Value{checked}, err
+}
+
+// AnyName reports whether match is true of any object member's name, at any
+// depth. Names are unescaped before they are asked about.
+func AnyName(body []byte, match func(name string) bool) (bool, error) {
+	checked, err := Check(body)
+	if err != nil {
+		return false, err
+	}
+	d := decoder(checked)
+	defer release(d)
+	for {
+		within, n := d.StackIndex(d.StackDepth())
+		token, err := d.ReadToken()
+		switch {
+		case errors.Is(err, io.EOF):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("reading checked JSON: %w", err)
+		}
+		// The entries of an object alternate: name, value, name, value.
+		if within == '{' && n%2 == 0 && token.Kind() == '"' && match(token.String()) {
+			return true, nil
+		}
+	}
+}
+
+// AppendString appends s as a JSON string. What is not UTF-8 in it becomes
+// U+FFFD.
+func AppendString(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s) // the error is about bad UTF-8 alone
+	return dst
+}
+
+// Kind is the kind of a JSON value.
+type Kind byte
+
+// The kinds. Invalid is the zero value's, and that of a stream at its end.
+const (
+	Invalid Kind = 0
+	Null    Kind = 'n'
+	False   Kind = 'f'
+	True    Kind = 't'
+	String  Kind = '"'
+	Number  Kind = '0'
+	Array   Kind = '['
+	Object  Kind = '{'
+)
+
+// String names the kind with its article, to stand in a sentence.
+func (k Kind) String() string {
+	switch k {
+	case Null:
+		return "null"
+	case False, True:
+		return "a boolean"
+	case String:
+		return "a string"
+	case Number:
+		return "a number"
+	case Array:
+		return "an array"
+	case Object:
+		return "an object"
+	default:
+		return "nothing"
+	}
+}
+
+// Value is one JSON value that was checked. Only this package makes them; the
+// zero Value is nothing.
+type Value struct{ raw []byte }
+
+// Kind returns the kind of the value.
+func (v Value) Kind() Kind { return Kind(jsontext.Value(v.raw).Kind()) }
+
+// Text returns the unescaped string; "" where the value is none.
+func (v Value) Text() string {
+	if v.Kind() != String {
+		return ""
+	}
+	text, err := jsontext.AppendUnquote(nil, v.raw)
+	if err != nil {
+		return "" // cannot be: the value was checked
+	}
+	return string(text)
+}
+
+// AppendTo appends the value, encoded anew as [Check] does.
+func (v Value) AppendTo(dst []byte) ([]byte, error) {
+	out, err := jsontext.AppendFormat(dst, v.raw)
+	if err != nil {
+		return dst, fmt.Errorf("encoding checked JSON: %w", err)
+	}
+	return out, nil
+}
+
+// Members yields the names and values of an object in their order, and
+// nothing where the value is no object.
+func (v Value) Members() iter.Seq2[string, Value] {
+	return func(yield func(string, Value) bool) {
+		if v.Kind() != Object {
+			return
+		}
+		d := decoder(v.raw)
+		defer release(d)
+		if _, err := d.ReadToken(); err != nil {
+			return
+		}
+		for d.PeekKind() == '"' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return
+			}
+			text := name.String()
+			member, ok := v.next(d)
+			if !ok || !yield(text, member) {
+				return
+			}
+		}
+	}
+}
+
+// Elements yields the elements of an array, and nothing where the value is no
+// array.
+func (v Value) Elements() iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		if v.Kind() != Array {
+			return
+		}
+		d := decoder(v.raw)
+		defer release(d)
+		if _, err := d.ReadToken(); err != nil {
+			return
+		}
+		for d.PeekKind() != ']' {
+			element, ok := v.next(d)
+			if !ok || !yield(element) {
+				return
+			}
+		}
+	}
+}
+
+// next cuts the next value out of v's own bytes: what the decoder hands out
+// is good until its next read only.
+func (v Value) next(d *jsontext.Decoder) (Value, bool) {
+	raw, err := d.ReadValue()
+	end := d.InputOffset()
+	return Value{v.raw[end-int64(len(raw)) : end : end]}, err == nil
+}
+
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
+// decoder takes one from the pool, to be put back. It reads from a
+// bytes.Buffer, which the library does not copy.
+func decoder(raw []byte) *jsontext.Decoder {
+	d := decoders.Get().(*jsontext.Decoder)
+	d.Reset(bytes.NewBuffer(raw))
+	return d
+}
+
+// release puts a decoder back without the document that it read: the answer
+// to a mint holds a secret, which must not outlive its request here.
+func release(d *jsontext.Decoder) {
+	d.Reset(empty)
+	decoders.Put(d)
+}
+
+var empty = new(bytes.Buffer) // never read from, so it can be shared
+
+// tooDeep returns where the nesting goes beyond MaxDepth, or -1. It looks at
+// brackets outside of strings only; of what is no JSON it may say anything,
+// and the parser the rest.
+func tooDeep(body []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return i
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return -1
+}
+
+// explain finds out what is wrong with a body that did not pass. It reads
+// once more, since the error of the encoder has no offset into its input.
+func explain(body []byte) error {
+	if bytes.HasPrefix(body, []byte("\xef\xbb\xbf")) {
+		return errorAt(body, 0, problemBOM)
+	}
+	d := decoder(body)
+	defer release(d)
+	_, err := d.ReadValue()
+	if err == nil {
+		at := int(d.InputOffset())
+		at += len(body[at:]) - len(bytes.TrimLeft(body[at:], " \t\r\n"))
+		return errorAt(body, at, problemTrailing)
+	}
+	at, problem := classify(err)
+	if problem == problemEnd {
+		at = len(body)
+	}
+	if problem == problemSyntax && !utf8.Valid(body) {
+		for at = 0; ; {
+			r, size := utf8.DecodeRune(body[at:])
+			if r == utf8.RuneError && size <= 1 {
+				break
+			}
+			at += size
+		}
+		problem = problemUTF8
+	}
+	return errorAt(body, at, problem)
+}
+
+// classify puts an error of the decoder into our words, without the pieces
+// of the document that its text may hold.
+func classify(err error) (at int, problem string) {
+	var syntactic *jsontext.SyntacticError
+	if errors.As(err, &syntactic) {
+		at = int(syntactic.ByteOffset)
+	}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return at, problemDuplicate
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		return at, problemEnd
+	default:
+		return at, problemSyntax
+	}
+}
+
+func errorAt(body []byte, at int, problem string) *Error {
+	at = min(at, len(body))
+	before := body[:at]
+	return &Error{
+		Offset: int64(at), Problem: problem,
+		Line:   1 + bytes.Count(before, []byte("\n")),
+		Column: at - bytes.LastIndexByte(before, '\n'),
+	}
+}
