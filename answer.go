@@ -30,7 +30,7 @@ var whoami = scopes.Local("whoami", http.MethodGet, "/_scopegate/v1/whoami")
 var (
 	noStore = []string{"no-store"}
 	noSniff = []string{"nosniff"}
-	asJSON = []string{"application/json"}
+	asJSON  = []string{"application/json"}
 )
 
 // answer passes the upstream's answer on: step 8. Only the mint answer is
@@ -40,8 +40,7 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 	ok := resp.Status >= 200 && resp.Status < 300
 	switch {
 	case ok && q.match.Operation.ID == scopes.ListTokens:
-		team := q.caller.Identity.Team.Name
-		list, err := tokens.List(resp.Body, func(id string) bool { return q.g.owner.Owns(team, id) })
+		list, err := tokens.List(resp.Body, q.owns)
 		return q.rebuilt(resp, list, err)
 	case ok && q.match.Operation.ID == scopes.GetToken:
 		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
@@ -267,6 +266,7 @@ func (q *request) answerWhoami() *refusal {
 			}
 		}
 	}
+	q.decided = time.Since(q.started)
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason, q.record.Status = policy.Allowed.String(), http.StatusOK
 	if err := q.g.log.Write(&q.record); err != nil {

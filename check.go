@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/scopegate/scopegate/buildinfo"
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/upstream"
@@ -66,7 +67,7 @@ The exit code is 1 where something failed; warnings alone leave it 0.`,
 				p.print(cmd.OutOrStdout())
 			}
 			if err == nil && slices.ContainsFunc(p.findings, func(f finding) bool { return f.Level == "fail" }) {
-				return errSilent
+				return fail(cmd)
 			}
 			return err
 		},
@@ -97,7 +98,7 @@ func (p *preflight) gateway(ctx context.Context, l loaded) {
 		}
 		return
 	}
-	p.add("ok", "config", fmt.Sprintf("%d teams, %d credentials", len(l.rules.teams), len(l.rules.credentials)), "")
+	p.add("ok", "config", fmt.Sprintf("teams: %d, credentials: %d", len(l.rules.teams), len(l.rules.credentials)), "")
 	for _, n := range l.rules.notes {
 		p.add("warn", "config", n, "name the scopes that are meant")
 	}
@@ -162,7 +163,7 @@ func (p *preflight) tokenFile(g *Gateway) {
 func (p *preflight) master(ctx context.Context, g *Gateway) {
 	cctx, cancel := caddy.NewContext(caddy.Context{Context: ctx})
 	defer cancel()
-	f, err := upstream.New(cctx, g.Upstream, upstream.Options{UserAgent: "scopegate/" + Version(), Teams: 1})
+	f, err := upstream.New(cctx, g.Upstream, upstream.Options{UserAgent: "scopegate/" + buildinfo.Version(), Teams: 1})
 	if err != nil {
 		p.add("fail", "master token", err.Error(), "see the message")
 		return
@@ -306,15 +307,15 @@ func (p *preflight) team(g *Gateway, t *Team) {
 	case !held.Has(create) && t.Mint != nil:
 		p.add("warn", at, "has a mint block but does not hold token.create: nobody can mint", "add token.create to its scopes")
 	default:
-		p.add("ok", at, fmt.Sprintf("%d scopes, %d credentials in force", held.Len(), usable), "")
+		p.add("ok", at, fmt.Sprintf("scopes: %d, credentials in force: %d", held.Len(), usable), "")
 	}
 }
 
 func (p *preflight) print(w io.Writer) {
 	for _, f := range p.findings {
-		fmt.Fprintf(w, "%-5s %-13s %s\n", f.Level, f.Check, f.Text)
+		fmt.Fprintf(w, "%-5s %-16s %s\n", f.Level, f.Check, f.Text)
 		if f.Mend != "" {
-			fmt.Fprintf(w, "%-5s %-13s -> %s\n", "", "", f.Mend)
+			fmt.Fprintf(w, "%-5s %-16s -> %s\n", "", "", f.Mend)
 		}
 	}
 }

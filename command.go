@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -32,8 +34,11 @@ func Commands() []*cobra.Command {
 	return []*cobra.Command{keyCommand(), explainCommand(), checkCommand(), healthCommand()}
 }
 
-// errSilent ends a command with exit code 1 after it has already said why.
-var errSilent = errors.New("")
+// fail ends a command with exit code 1 after it has already said why.
+func fail(cmd *cobra.Command) error {
+	cmd.SilenceErrors = true
+	return errors.New("failed")
+}
 
 // configFlags are the flags of commands that read a configuration.
 type configFlags struct {
@@ -62,9 +67,18 @@ func (f *configFlags) load() ([]loaded, error) {
 	if adapter == "" && !strings.HasSuffix(f.file, ".json") {
 		adapter = "caddyfile"
 	}
-	raw, _, _, err := caddycmd.LoadConfig(f.file, adapter)
+	raw, err := os.ReadFile(f.file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if adapter != "" {
+		a := caddyconfig.GetAdapter(adapter)
+		if a == nil {
+			return nil, fmt.Errorf("--adapter: there is no config adapter %q", adapter)
+		}
+		if raw, _, err = a.Adapt(raw, map[string]any{"filename": f.file}); err != nil {
+			return nil, err
+		}
 	}
 	config := new(caddy.Config)
 	if err := json.Unmarshal(raw, config); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/limits"
+	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/tokens"
@@ -25,8 +26,9 @@ type compiled struct {
 	limits      map[limits.Key]limits.Limit
 	quota       map[string]int
 	router      *scopes.Router
-	zone        *time.Location // nil: unknown, judged least kindly
-	notes       []string       // what a reader of the configuration may not expect
+	added       []*scopes.Operation // to the catalogue
+	zone        *time.Location      // nil: unknown, judged least kindly
+	notes       []string            // what a reader of the configuration may not expect
 }
 
 // compile checks the whole configuration and reports every mistake in it, not
@@ -50,17 +52,17 @@ func (g *Gateway) compile() (*compiled, error) {
 		c.zone = zone
 	}
 
-	added := []*scopes.Operation{whoami}
+	c.added = []*scopes.Operation{whoami}
 	for i, o := range g.Operations {
 		op, err := scopes.NewOperation(o.Method, o.Path, o.Scope)
 		if err != nil {
 			fail(o.Source, fmt.Sprintf("operations[%d]", i), err)
 			continue
 		}
-		added = append(added, op)
+		c.added = append(c.added, op)
 	}
 	var err error
-	if c.router, err = scopes.NewRouter(g.InferredOperations, added...); err != nil {
+	if c.router, err = scopes.NewRouter(g.InferredOperations, c.added...); err != nil {
 		fail("", "operations", err)
 	}
 
@@ -70,6 +72,8 @@ func (g *Gateway) compile() (*compiled, error) {
 		switch {
 		case !validName(t.Name):
 			fail(t.Source, fmt.Sprintf("teams[%d]", i), errName(t.Name))
+		case t.Name == metrics.Unidentified:
+			fail(t.Source, at, errors.New("metrics call those without a credential so; choose another name"))
 		case names[t.Name]:
 			fail(t.Source, at, errors.New("stands twice"))
 		}

@@ -127,7 +127,7 @@ func (no *refusal) problem(q *request) problem {
 		Error: no.reason.String(), ErrorDescription: no.text(),
 		Field: no.field, UpstreamStatus: no.upstreamStatus,
 	}
-	if no.upstreamStatus != 0 {
+	if !no.reason.Denies() {
 		p.DeniedBy = "upstream"
 	}
 	if no.reason == policy.InsufficientScope {
@@ -159,7 +159,11 @@ func (no *refusal) headers(q *request, h http.Header) {
 	if no.reason == policy.MethodNotAllowed {
 		h.Set("Allow", q.match.Allow)
 	}
-	if no.retryAfter > 0 {
+	switch {
+	case no.reason == policy.RateLimited, no.reason == policy.TooManyInFlight:
+	case no.retryAfter == 0:
+		h.Del("Retry-After") // waiting for the limits would not help
+	default:
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(no.retryAfter.Seconds()))))
 	}
 }

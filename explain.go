@@ -34,7 +34,7 @@ type explanation struct {
 	DecidedBy  []string `json:"decided_by"`
 	Grant      []string `json:"grant"`
 	Mintable   []string `json:"mintable_scopes"`
-	Smallest   string   `json:"smallest_grant,omitempty"`
+	Smallest   []string `json:"smallest_grant,omitempty"`
 	Body       string   `json:"body_upstream,omitempty"`
 }
 
@@ -84,7 +84,7 @@ The exit code is 0 where the request would be allowed, and 1 where not.`,
 				e.print(cmd.OutOrStdout())
 			}
 			if err == nil && e.Decision != "allow" {
-				return errSilent
+				return fail(cmd)
 			}
 			return err
 		},
@@ -181,7 +181,7 @@ func (q *question) explain() explanation {
 		e.Decision = "allow"
 	}
 	e.DecidedBy = q.decidedBy(reason, e.Scope)
-	e.Smallest = q.smallest(reason, &e)
+	e.Smallest = q.smallest()
 	return e
 }
 
@@ -290,32 +290,6 @@ func (q *question) granting(list Grants, pointer, scope string) []string {
 	return lines
 }
 
-// smallest says the least that would have to be added.
-func (q *question) smallest(reason policy.Reason, e *explanation) string {
-	team := fmt.Sprintf("team %s { ", e.Team)
-	switch reason {
-	case policy.InsufficientScope:
-		t := q.caller.Identity.Team
-		if s, err := scopes.Parse(e.Scope); err == nil && t.Scopes.Has(s) {
-			return fmt.Sprintf("%scredential %s { scopes %s } }", team, e.Credential, e.Scope)
-		}
-		return team + "scopes " + e.Scope + " }"
-	case policy.OperationOff:
-		return "operations +inferred"
-	case policy.UnknownPath:
-		return fmt.Sprintf("operation %s %s <scope>", q.method, q.path)
-	case policy.ClientAddress:
-		return team + "allowed_ips " + q.from.String() + " }"
-	case policy.MemberPassword:
-		return team + "member_passwords }"
-	case policy.MintNotGranted:
-		return team + "mint { scopes ...; allowed_ips ... } }"
-	case policy.MintScopes, policy.MintExpiry, policy.MintAddresses:
-		return team + "mint { ... } }: " + e.Detail
-	}
-	return ""
-}
-
 func (e explanation) print(w io.Writer) {
 	line := func(name string, value string) {
 		if value != "" {
@@ -333,5 +307,5 @@ func (e explanation) print(w io.Writer) {
 	line("grant", strings.Join(e.Grant, " "))
 	line("mintable", strings.Join(e.Mintable, " "))
 	line("upstream", e.Body)
-	line("to allow", e.Smallest)
+	line("to allow", strings.Join(e.Smallest, "\n            "))
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +28,7 @@ type request struct {
 	r       *http.Request
 	repl    *caddy.Replacer
 	started time.Time
+	decided time.Duration // how long the decision took
 	id      string // the decision's id: the request's uuid in Caddy
 	client  netip.Addr
 
@@ -168,7 +170,7 @@ func (q *request) decide() *refusal {
 func (q *request) own() *refusal {
 	switch q.match.Operation.ID {
 	case scopes.GetToken, scopes.RevokeToken:
-		if !q.g.owner.Owns(q.caller.Identity.Team.Name, q.match.Params[0]) {
+		if !q.owns(q.match.Params[0]) {
 			return refuse(policy.TokenNotFound)
 		}
 		q.record.TokenID = q.match.Params[0]
@@ -179,6 +181,15 @@ func (q *request) own() *refusal {
 		}
 	}
 	return nil
+}
+
+// owns reports whether an upstream token is the caller's. The master is
+// nobody's, whatever anyone has written down.
+func (q *request) owns(id string) bool {
+	if strings.EqualFold(id, q.g.MasterTokenID) {
+		return false
+	}
+	return q.g.owner.Owns(q.caller.Identity.Team.Name, id)
 }
 
 // tokenOwner says which upstream tokens belong to a team.
@@ -195,6 +206,7 @@ func (nobody) Owns(string, string) bool { return false }
 // exchange records the decision and then forwards: steps 6 to 8. It is the
 // only way to the upstream.
 func (q *request) exchange() *refusal {
+	q.decided = time.Since(q.started)
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason = policy.Allowed.String()
 	revokes := q.match.Operation.ID == scopes.RevokeToken
@@ -241,7 +253,8 @@ func (q *request) recordEnd(complete bool) {
 func (q *request) refuse(no *refusal) {
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Deny
 	q.record.Reason, q.record.Status = no.reason.String(), statusOf(no.reason)
-	q.record.Duration = time.Since(q.started)
+	q.decided = time.Since(q.started)
+	q.record.Duration = q.decided
 	write := q.g.log.Write
 	if q.caller == nil {
 		write = func(r *audit.Record) error { return q.g.log.Unidentified(r, q.client) }
@@ -267,7 +280,7 @@ func (q *request) done() {
 		q.repl.Set("http.scopegate.reason", q.reason.String())
 	}
 	q.g.meter.InFlight(-1)
-	q.g.meter.Decided(team, op, q.reason, q.status/100, time.Since(q.started))
+	q.g.meter.Decided(team, op, q.reason, q.status/100, q.decided)
 	q.countMint()
 }
 

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"runtime/debug"
 	_ "time/tzdata" // expires_zone must also resolve in an image without zone data
 
 	"github.com/caddyserver/caddy/v2"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/buildinfo"
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/metrics"
@@ -133,7 +133,7 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	g.plan = g.book.Plan(g.rules.limits, g.rules.quota)
 	g.forward, err = upstream.New(ctx, g.Upstream, upstream.Options{
 		Events: g.meter, Logger: g.logger.Named("upstream"),
-		UserAgent: "scopegate/" + Version(), Teams: len(g.Teams),
+		UserAgent: "scopegate/" + buildinfo.Version(), Teams: len(g.Teams),
 	})
 	return err
 }
@@ -208,20 +208,6 @@ func (g *Gateway) operationIDs() []string {
 // defaultAuditFile is in Caddy's data directory, beside its certificates.
 func (g *Gateway) defaultAuditFile() string {
 	return filepath.Join(caddy.AppDataDir(), "scopegate", g.Name, "audit.jsonl")
-}
-
-// Version is the module's version as the build recorded it.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range append(info.Deps, &info.Main) {
-		if m.Path == "github.com/scopegate/scopegate" && m.Version != "" {
-			return m.Version
-		}
-	}
-	return "(devel)"
 }
 
 // Interface guards.

@@ -2,11 +2,11 @@ package metrics
 
 import (
 	"runtime"
-	"runtime/debug"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/scopegate/scopegate/buildinfo"
 	"github.com/scopegate/scopegate/scopes"
 )
 
@@ -72,7 +72,7 @@ var (
 		})
 	buildInfo = info("build_info",
 		"The version of scopegate and of the Go toolchain that built it. Always 1.",
-		prometheus.Labels{"version": moduleVersion(), "goversion": runtime.Version()})
+		prometheus.Labels{"version": buildinfo.Version(), "goversion": runtime.Version()})
 )
 
 // vector is what the families with labels have in common.
@@ -129,20 +129,4 @@ func info(name, help string, labels prometheus.Labels) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: name, Help: help, ConstLabels: labels,
 	}, func() float64 { return 1 })
-}
-
-// moduleVersion is the version of this module as the build recorded it: as a
-// dependency where another main package, such as one of xcaddy, holds it.
-func moduleVersion() string {
-	const module = "github.com/scopegate/scopegate"
-	build, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, m := range append(build.Deps, &build.Main) {
-		if m.Path == module && m.Version != "" {
-			return m.Version
-		}
-	}
-	return "(devel)"
 }

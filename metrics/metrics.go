@@ -104,7 +104,7 @@ func ours(err error) bool {
 func (m *Metrics) Decided(team, operation string, reason policy.Reason, statusClass int, took time.Duration) {
 	t, op := m.teams.of(team), m.operations.of(operation)
 	denied := 0
-	if reason != policy.Allowed {
+	if reason.Denies() {
 		denied = 1
 	}
 	if statusClass < 0 || statusClass >= classCount {

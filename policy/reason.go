@@ -126,6 +126,18 @@ func (r Reason) String() string {
 	return reasonNames[r]
 }
 
+// Denies reports whether the gateway refused the request, as against one that
+// it let through, however that ended behind it.
+func (r Reason) Denies() bool {
+	switch r {
+	case Allowed, UpstreamUnreachable, UpstreamTimeout, UpstreamUnauthorized, UpstreamForbidden,
+		UpstreamRedirect, UpstreamStatus, UpstreamError, UpstreamShape, UpstreamBroken, UpstreamLeak, ClientGone:
+		return false
+	default:
+		return true
+	}
+}
+
 // MarshalText makes JSON print the word and not the number.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 

@@ -286,15 +286,16 @@ func NewOperation(method, path, scope string) (*Operation, error) {
 	switch first := segments[2]; {
 	case first.param:
 		return nil, fmt.Errorf("path %q: the segment after /api/v1/ must be plain, so that it names one resource", path)
-	case first.text == "token" || first.text == "tokens":
+	case strings.EqualFold(first.text, "token") || strings.EqualFold(first.text, "tokens"):
+		// In any case of letters: upstream may not tell them apart.
 		return nil, fmt.Errorf("path %q: the token API cannot be added to", path)
 	}
 	body := JSONBody
 	switch {
 	case method == "DELETE":
 		body = NoBody
-	case method != "GET" && strings.HasPrefix(scope, "members."):
-		body = MemberBody // it may set a password, whatever its path is
+	case method != "GET" && (strings.HasPrefix(scope, "members.") || strings.EqualFold(segments[2].text, "member")):
+		body = MemberBody // either says that it may set a password
 	}
 	return &Operation{
 		ID: "operator:" + method + " " + path, Method: method, Path: path, Body: body,

@@ -67,8 +67,9 @@ func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
 	}
 	var wrapper string
 	var err error
-	switch stream.Kind() {
-	case strictjson.Object:
+	if stream.Kind() != strictjson.Object {
+		err = elements()
+	} else {
 		err = stream.Members(func(name string) error {
 			if stream.Kind() != strictjson.Array || !slices.Contains(listWrappers, name) {
 				_, err := stream.Value()
@@ -83,8 +84,6 @@ func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
 		if err == nil && wrapper == "" {
 			err = fmt.Errorf("%w: no list in the object", ErrShape)
 		}
-	default:
-		err = elements()
 	}
 	if err == nil {
 		err = stream.End()

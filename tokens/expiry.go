@@ -30,21 +30,21 @@ func parseMoment(text string, zone *time.Location) (m moment, problem string) {
 	if err != nil || wall.Format(time.DateTime) != text {
 		return moment{}, "expected a date and time that exist, written as 2027-01-31 23:59:59"
 	}
-	m = momentOf(wall, zone)
-	if m.earliest.IsZero() {
+	m, exists := momentOf(wall, zone)
+	if !exists {
 		return moment{}, fmt.Sprintf("does not exist in %s, where the clock is put forward past it", zone)
 	}
 	return m, ""
 }
 
 // momentOf finds the instants at which a clock in the zone shows wall, which
-// is given as if it were UTC. There is none in a gap: then the instants of
-// the moment are zero.
-func momentOf(wall time.Time, zone *time.Location) moment {
-	m := moment{text: wall.Format(time.DateTime)}
+// is given as if it were UTC. In the gap of a clock that is put forward there
+// is none.
+func momentOf(wall time.Time, zone *time.Location) (m moment, exists bool) {
+	m.text = wall.Format(time.DateTime)
 	if zone == nil {
 		m.earliest, m.latest = wall.Add(-eastmost), wall.Add(westmost)
-		return m
+		return m, true
 	}
 	// Every offset that the zone has around then gets its try. A day on both
 	// sides holds all offsets there are.
@@ -53,12 +53,13 @@ func momentOf(wall time.Time, zone *time.Location) moment {
 		_, offset := t.Zone()
 		at := wall.Add(-time.Duration(offset) * time.Second)
 		if _, have := at.In(zone).Zone(); have == offset {
-			if m.earliest.IsZero() || at.Before(m.earliest) {
+			if !exists || at.Before(m.earliest) {
 				m.earliest = at
 			}
-			if at.After(m.latest) {
+			if !exists || at.After(m.latest) {
 				m.latest = at
 			}
+			exists = true
 		}
 		_, next := t.ZoneBounds()
 		if !next.After(t) { // zero: the zone has no further change
@@ -66,22 +67,24 @@ func momentOf(wall time.Time, zone *time.Location) moment {
 		}
 		t = next
 	}
-	return m
+	return m, exists
 }
 
 // momentBy returns the latest moment which is over at limit in any reading.
 func momentBy(limit time.Time, zone *time.Location) moment {
 	limit = limit.Truncate(time.Second)
 	if zone == nil {
-		return momentOf(limit.Add(-westmost).UTC(), nil)
+		m, _ := momentOf(limit.Add(-westmost).UTC(), nil)
+		return m
 	}
-	m := momentOf(clockFace(limit, zone), zone)
+	// What a clock shows at some instant exists.
+	m, _ := momentOf(clockFace(limit, zone), zone)
 	if m.latest.After(limit) {
 		// The limit lies in an hour that comes twice, the first time. The
 		// last moment that is over by then is the one before that hour.
 		_, putBack := limit.In(zone).ZoneBounds()
 		twice := m.latest.Sub(m.earliest)
-		m = momentOf(clockFace(putBack.Add(-twice-time.Second), zone), zone)
+		m, _ = momentOf(clockFace(putBack.Add(-twice-time.Second), zone), zone)
 	}
 	return m
 }
@@ -110,7 +113,7 @@ func (g *grant) narrowExpiry(asked moment) (granted moment, narrowed bool, refus
 	}
 	last := momentBy(g.until, g.zone)
 	if last.latest.After(g.until) || !last.earliest.After(g.now) {
-		return refuse("is too late, and this credential ends too soon to make a token")
+		return refuse("is too late, and the grant ends too soon for any expiry that lies in the future")
 	}
 	if !g.clamp {
 		return refuse("is too late: the latest permitted is " + last.text)

@@ -63,7 +63,23 @@ func unknownField(name string) *Refusal {
 			return invalid(field, "stands there in another spelling: keys are case-sensitive")
 		}
 	}
-	return invalid("", "unknown field: a mint has name, expires_at, allowed_ips and allowed_scopes, each once, and nothing else")
+	const detail = "unknown field: a mint has name, expires_at, allowed_ips and allowed_scopes, and nothing else"
+	if isWord(name) {
+		return invalid(name, detail)
+	}
+	return invalid("", detail)
+}
+
+// isWord reports whether a key is fit to be shown: no key or token looks like
+// a word.
+func isWord(key string) bool {
+	const longest = 32
+	for i := range len(key) {
+		if c := key[i] | 0x20; (c < 'a' || c > 'z') && key[i] != '_' {
+			return false
+		}
+	}
+	return len(key) <= longest
 }
 
 func readName(v strictjson.Value) (string, *Refusal) {

@@ -103,9 +103,9 @@ type Refusal struct {
 	// Field is the field at fault, such as allowed_scopes[2]; empty where it
 	// is the body as a whole.
 	Field string
-	// Detail tells the caller what to mend. It is short and holds nothing
-	// that the caller sent but scopes and addresses that were recognised: a
-	// field may hold a misplaced secret.
+	// Detail tells the caller what to mend. It is short and safe to show: of
+	// what the caller sent it holds no more than scopes and addresses that
+	// were recognised, since any other text may be a misplaced secret.
 	Detail string
 	// Requested are the scopes that were asked for, as far as they were read.
 	Requested scopes.Set
@@ -208,7 +208,7 @@ func grantOf(id *policy.Identity, r Rules, now time.Time) *grant {
 		zone: r.Zone, now: now, until: now.Add(mint.MaxTTL),
 	}
 	for _, p := range mint.AllowedIPs {
-		g.addresses = append(g.addresses, unmapped(p))
+		g.addresses = append(g.addresses, unmapped(p).Masked())
 	}
 	if !id.Expires.IsZero() && id.Expires.Before(g.until) {
 		g.until = id.Expires

@@ -130,7 +130,7 @@ func (f *Forwarder) receive(ctx context.Context, r *Request, in *http.Response, 
 	if in.StatusCode == http.StatusTooManyRequests {
 		out.RetryAfter = retryAfter(first(in.Header["Retry-After"]))
 	}
-	out.body.scanned = newScanned(in.Body, t.marks)
+	out.body.scanned = newScanned(in.Body, t)
 	out.body.hold()
 	switch err := out.body.err; {
 	case err == nil:
@@ -157,7 +157,7 @@ func (f *Forwarder) refuse(r *Request, in *http.Response, t *token) *Error {
 	case reason != policy.Allowed:
 	case encoded(in.Header):
 		reason = policy.UpstreamShape
-	case leaks(in.Header, t.texts):
+	case leaks(in.Header, t):
 		return f.leak(r.Path)
 	default:
 		return nil

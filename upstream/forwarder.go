@@ -258,9 +258,9 @@ func (f *Forwarder) send(ctx context.Context, r *Request) (*http.Response, *toke
 	to := f.base
 	to.Path = r.Path
 	plain := http.Request{Method: r.Method, URL: &to, Host: to.Host}
-	header := t.bare
+	header := t.forms().bare
 	if len(r.Body) > 0 {
-		header = t.withBody
+		header = t.forms().withBody
 		plain.Body = newPayload(r.Body)
 		plain.ContentLength = int64(len(r.Body))
 		if r.Method == http.MethodGet {

@@ -159,7 +159,9 @@ func TestDoRejectsStatuses(t *testing.T) {
 	}
 }
 
-func itoa(n int) string { return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}) }
+func itoa(n int) string {
+	return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)})
+}
 
 // A master token that upstream rejects is the gateway's trouble: counted each
 // time, logged as an error, but not once a request.

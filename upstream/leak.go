@@ -20,7 +20,7 @@ var buffers = sync.Pool{New: func() any { return new([holdBack]byte) }}
 // beginning of one stays in the buffer until what follows is known.
 type scanned struct {
 	src   io.ReadCloser
-	marks [][]byte
+	token *token
 
 	// buf[read:clear] may go out; buf[clear:filled] begins like a mark.
 	buf                 *[holdBack]byte
@@ -30,8 +30,8 @@ type scanned struct {
 	err error
 }
 
-func newScanned(src io.ReadCloser, marks [][]byte) scanned {
-	return scanned{src: src, marks: marks, buf: buffers.Get().(*[holdBack]byte)} //nolint:forcetypeassert // the pool holds nothing else
+func newScanned(src io.ReadCloser, t *token) scanned {
+	return scanned{src: src, token: t, buf: buffers.Get().(*[holdBack]byte)} //nolint:forcetypeassert // the pool holds nothing else
 }
 
 // hold reads until the buffer is full or the body ends.
@@ -50,8 +50,8 @@ func (s *scanned) fill() {
 
 // scan clears what cannot be part of a mark.
 func (s *scanned) scan() {
-	have := s.buf[:s.filled]
-	for _, mark := range s.marks {
+	have, marks := s.buf[:s.filled], s.token.forms().marks
+	for _, mark := range marks {
 		if bytes.Contains(have, mark) {
 			s.err = ErrLeak
 			s.read, s.clear, s.filled = 0, 0, 0
@@ -60,7 +60,7 @@ func (s *scanned) scan() {
 	}
 	s.clear = s.filled
 	if s.err != io.EOF { //nolint:errorlint // a reader's own EOF is never wrapped
-		s.clear -= beginning(have, s.marks)
+		s.clear -= beginning(have, marks)
 	}
 }
 
@@ -115,7 +115,8 @@ func (s *scanned) release() {
 }
 
 // leaks reports whether a header tells the master token.
-func leaks(h http.Header, texts []string) bool {
+func leaks(h http.Header, t *token) bool {
+	texts := t.forms().texts
 	for _, values := range h {
 		for _, v := range values {
 			for _, text := range texts {

@@ -33,6 +33,10 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 func (*pieces) Close() error { return nil }
 
+func marked(mark []byte) *token {
+	return &token{forms: func() *forms { return &forms{marks: [][]byte{mark}} }}
+}
+
 // drain reads all that comes, in reads of the given length.
 func drain(s *scanned, hold bool, length int) ([]byte, error) {
 	defer s.release()
@@ -59,7 +63,7 @@ func check(t *testing.T, body, mark, lengths []byte, hold bool, read int) {
 	if len(lengths) == 0 {
 		lengths = []byte{255}
 	}
-	s := newScanned(&pieces{rest: body, lengths: lengths, eager: read%2 == 0}, [][]byte{mark})
+	s := newScanned(&pieces{rest: body, lengths: lengths, eager: read%2 == 0}, marked(mark))
 	got, err := drain(&s, hold, read)
 	at := bytes.Index(body, mark)
 	switch {
@@ -128,7 +132,7 @@ func TestScannedLetsNearMissesThrough(t *testing.T) {
 func TestScannedKeepsABeginningWhenTheBodyBreaks(t *testing.T) {
 	broke := errors.New("reset")
 	src := io.NopCloser(io.MultiReader(strings.NewReader(`{"note":"gat_can`), &broken{broke}))
-	s := newScanned(src, [][]byte{[]byte("gat_canary")})
+	s := newScanned(src, marked([]byte("gat_canary")))
 	got, err := drain(&s, true, 512)
 	if string(got) != `{"note":"` || !errors.Is(err, broke) {
 		t.Errorf("got %q, %v", got, err)
@@ -148,7 +152,7 @@ func BenchmarkScan(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		s := newScanned(&pieces{rest: body, lengths: []byte{255}}, t.marks)
+		s := newScanned(&pieces{rest: body, lengths: []byte{255}}, t)
 		s.filled = copy(s.buf[:], body)
 		s.scan()
 		s.release()

@@ -59,12 +59,13 @@ type rig struct {
 	*upstream.Forwarder
 	events *events
 	logs   *observer.ObservedLogs
-	path   string // of the token's file
+	errors chan string // the messages logged as errors
+	path   string      // of the token's file
 }
 
 func start(tb testing.TB, url string, change func(*upstream.Config, *upstream.Options)) *rig {
 	tb.Helper()
-	r := &rig{events: newEvents(), path: filepath.Join(tb.TempDir(), "token")}
+	r := &rig{events: newEvents(), errors: make(chan string, 64), path: filepath.Join(tb.TempDir(), "token")}
 	if err := os.WriteFile(r.path, []byte(master+"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func start(tb testing.TB, url string, change func(*upstream.Config, *upstream.Op
 	core, r.logs = observer.New(zapcore.DebugLevel)
 	none := 0
 	c := &upstream.Config{URL: url, MasterTokenFile: r.path, Retries: &none}
-	o := upstream.Options{Events: r.events, Logger: zap.New(core), UserAgent: "scopegate/test", Teams: 1}
+	o := upstream.Options{Events: r.events, Logger: zap.New(core, zap.Hooks(r.note)), UserAgent: "scopegate/test", Teams: 1}
 	if change != nil {
 		change(c, &o)
 	}
@@ -88,6 +89,13 @@ func start(tb testing.TB, url string, change func(*upstream.Config, *upstream.Op
 	<-r.events.loaded
 	r.Forwarder = f
 	return r
+}
+
+func (r *rig) note(e zapcore.Entry) error {
+	if e.Level == zapcore.ErrorLevel {
+		r.errors <- e.Message
+	}
+	return nil
 }
 
 func caddyContext(tb testing.TB) caddy.Context {

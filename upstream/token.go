@@ -15,10 +15,14 @@ const (
 	maxToken = 4 << 10 // longer is another file
 )
 
-// token is the master token in the forms in which the gateway uses it. It is
-// only ever held by pointer, which fmt does not follow within another value,
-// and prints itself harmless where it is printed on its own.
-type token struct {
+// token is the master token. It is kept in a function, the one kind of value
+// into which no printer looks: fmt follows a pointer where the verb does not
+// fit, methods or not.
+type token struct{ forms func() *forms }
+
+// forms are the forms in which the gateway uses the master token. They are
+// only held in passing.
+type forms struct {
 	bearer string
 
 	// The whole headers of a request without and with a body. They are shared
@@ -60,7 +64,7 @@ func newToken(text, userAgent string) (*token, error) {
 			return nil, errors.New("it has a space, a line break or a character beyond ASCII; it must be the token alone, without a `Bearer` before it")
 		}
 	}
-	t := &token{bearer: "Bearer " + text, texts: []string{text}}
+	t := &forms{bearer: "Bearer " + text, texts: []string{text}}
 	if escaped := strings.ReplaceAll(text, "/", `\/`); escaped != text {
 		t.texts = append(t.texts, escaped)
 	}
@@ -75,7 +79,7 @@ func newToken(text, userAgent string) (*token, error) {
 	}
 	t.withBody = t.bare.Clone()
 	t.withBody.Set("Content-Type", "application/json")
-	return t, nil
+	return &token{forms: func() *forms { return t }}, nil
 }
 
 // source is where the master token comes from.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ func TestNewTokenTakesALineEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := tok.bare.Get("Authorization"); got != "Bearer "+canary {
+		if got := tok.forms().bare.Get("Authorization"); got != "Bearer "+canary {
 			t.Errorf("got %q", got)
 		}
 	}
@@ -70,9 +71,13 @@ func TestTokenNeverPrints(t *testing.T) {
 	held := struct {
 		Tok  *token
 		toks []*token
+		val  token
 		any  any
-	}{tok, []*token{tok}, tok}
-	for _, v := range []any{tok, f.master, f, held, &held, []any{tok}, map[string]any{"t": tok}} {
+	}{tok, []*token{tok}, *tok, *tok}
+	resp := &Response{}
+	resp.body.scanned = newScanned(io.NopCloser(strings.NewReader("x")), tok)
+	defer resp.body.release()
+	for _, v := range []any{tok, *tok, f.master, f, resp, *resp, held, &held, []any{tok}, map[string]any{"t": tok}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
 			leakFree(t, fmt.Sprintf(verb, v))
 		}
@@ -121,7 +126,7 @@ func TestReloadKeepsTheTokenWhereThereIsNone(t *testing.T) {
 		write(bad)
 		m.reload()
 		m.reload()
-		if got := m.current.Load().bearer; got != "Bearer first-token" {
+		if got := m.current.Load().forms().bearer; got != "Bearer first-token" {
 			t.Fatalf("after %q: %q", bad, got)
 		}
 	}
@@ -137,7 +142,7 @@ func TestReloadKeepsTheTokenWhereThereIsNone(t *testing.T) {
 	write("second-token\n")
 	m.reload()
 	m.reload()
-	if got := m.current.Load().bearer; got != "Bearer second-token" || swaps != 2 {
+	if got := m.current.Load().forms().bearer; got != "Bearer second-token" || swaps != 2 {
 		t.Errorf("%q after %d loads", got, swaps)
 	}
 }
@@ -159,20 +164,21 @@ func TestWatchPolls(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-loaded
-	if err := os.WriteFile(elsewhere, []byte("second-token"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	poll, done := make(chan time.Time), make(chan struct{})
 	go func() {
 		defer close(done)
 		m.watch(ctx, poll)
 	}()
+	poll <- time.Time{} // taken once the watch is there
+	if err := os.WriteFile(elsewhere, []byte("second-token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	poll <- time.Time{}
 	<-loaded
 	cancel()
 	<-done
-	if got := m.current.Load().bearer; got != "Bearer second-token" {
+	if got := m.current.Load().forms().bearer; got != "Bearer second-token" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -181,11 +187,12 @@ func TestWatchPolls(t *testing.T) {
 // change them all.
 func assertHeadersIntact(t *testing.T, f *Forwarder) {
 	t.Helper()
-	have := f.master.current.Load()
-	want, err := newToken(strings.TrimPrefix(have.bearer, "Bearer "), f.master.userAgent)
+	have := f.master.current.Load().forms()
+	fresh, err := newToken(strings.TrimPrefix(have.bearer, "Bearer "), f.master.userAgent)
 	if err != nil {
 		t.Fatal(err)
 	}
+	want := fresh.forms()
 	if diff := cmp.Diff([]http.Header{want.bare, want.withBody}, []http.Header{have.bare, have.withBody}); diff != "" {
 		t.Errorf("the shared headers changed (-want +got):\n%s", diff)
 	}

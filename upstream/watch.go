@@ -44,7 +44,7 @@ func (m *master) load() error {
 	if err != nil {
 		return fmt.Errorf("upstream: loading the master token from %s: %w", m.source, err)
 	}
-	if old := m.current.Load(); old != nil && old.bearer == t.bearer {
+	if old := m.current.Load(); old != nil && old.forms().bearer == t.forms().bearer {
 		return nil
 	}
 	m.current.Store(t)
@@ -99,6 +99,7 @@ func (m *master) watch(ctx context.Context, poll <-chan time.Time) {
 		m.logger.Warn("the master token's directory cannot be watched; its file is read now and then instead",
 			zap.Duration("every", pollEvery), zap.Error(err))
 	}
+	m.reload() // what changed before the watch began
 	var quiet <-chan time.Time
 	for {
 		select {

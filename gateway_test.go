@@ -1,0 +1,412 @@
+package scopegate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/simulator"
+)
+
+// world is a provisioned gateway before a simulated GoodAccess.
+type world struct {
+	*Gateway
+	sim *simulator.Simulator
+	key credential.Key
+	log string // the audit file
+}
+
+// newWorld provisions a gateway of one team with the given options.
+func newWorld(t *testing.T, team string) *world {
+	t.Helper()
+	w := &world{
+		sim: simulator.New(simulator.Options{}), key: credential.Generate(),
+		log: filepath.Join(t.TempDir(), "audit.jsonl"),
+	}
+	upstream := httptest.NewServer(w.sim)
+	t.Cleanup(upstream.Close)
+	t.Setenv("SCOPEGATE_TEST_MASTER", w.sim.Master())
+	w.Gateway = parse(t, `scopegate {
+		upstream `+upstream.URL+` {
+			master_token {env.SCOPEGATE_TEST_MASTER}
+			retries 0
+		}
+		team red {
+			`+team+`
+			credential one {
+				hash `+w.key.ID()+`:`+w.key.Hash().String()+`
+			}
+		}
+		audit {
+			output file `+w.log+`
+		}
+	}`)
+	ctx, err := caddy.ProvisionContext(&caddy.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func parse(t *testing.T, file string) *Gateway {
+	t.Helper()
+	g := new(Gateway)
+	if err := g.UnmarshalCaddyfile(caddyfile.NewTestDispenser(file)); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// do sends a request with the team's key through the handler.
+func (w *world) do(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	var reader io.Reader = http.NoBody
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, path, reader)
+	r.Header.Set("Authorization", "Bearer "+w.key.Reveal())
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	rec := httptest.NewRecorder()
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), rec, &caddyhttp.Server{})
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "192.0.2.1")
+	if err := w.ServeHTTP(rec, r, nil); err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func reasonOf(t *testing.T, rec *httptest.ResponseRecorder) string {
+	t.Helper()
+	var p problem
+	if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%q is no problem: %v", rec.Body, err)
+	}
+	return p.Reason
+}
+
+// owns is a ledger of one token.
+type owns string
+
+func (o owns) Owns(team, id string) bool { return team == "red" && id == string(o) }
+
+const mintBody = `{"name":"report","allowed_scopes":["members.read"],"allowed_ips":["203.0.113.9"],"expires_at":"%s"}`
+
+func mint(after time.Duration) string {
+	return strings.Replace(mintBody, "%s", time.Now().UTC().Add(after).Format(time.DateTime), 1)
+}
+
+const tokenTeam = `scopes token.* members.read
+	mint {
+		scopes members.read
+		allowed_ips 203.0.113.0/24
+		max_live 2
+	}`
+
+// Until somebody records which tokens the gateway caused, every token is
+// somebody else's, the one that was made a moment ago too.
+func TestNoTokenIsAnyones(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	made := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	var answer struct {
+		ID string `json:"created_id"`
+	}
+	if err := json.Unmarshal(made.Body.Bytes(), &answer); err != nil || made.Code != 200 || answer.ID == "" {
+		t.Fatalf("mint: %d %s", made.Code, made.Body)
+	}
+	if list := w.do(t, "GET", "/api/v1/tokens", ""); list.Code != 200 || list.Body.String() != "[]" {
+		t.Errorf("list: %d %s", list.Code, list.Body)
+	}
+	before := len(w.sim.Requests())
+	bodies := map[string]string{}
+	for _, method := range []string{"GET", "DELETE"} {
+		for name, id := range map[string]string{"real": answer.ID, "master": w.sim.MasterID(), "random": "6f2c3c1e-4b53-4d0e-9d2e-0f5b6a7c8d9e"} {
+			rec := w.do(t, method, "/api/v1/token/"+id, "")
+			if rec.Code != 404 || reasonOf(t, rec) != "token_not_found" {
+				t.Errorf("%s of the %s id: %d %s", method, name, rec.Code, rec.Body)
+			}
+			var p map[string]any
+			_ = json.Unmarshal(rec.Body.Bytes(), &p)
+			delete(p, "decision_id")
+			text, _ := json.Marshal(p)
+			bodies[string(text)] = name
+		}
+	}
+	if len(bodies) != 1 {
+		t.Errorf("the answers differ between ids: %v", bodies)
+	}
+	if n := len(w.sim.Requests()); n != before {
+		t.Errorf("upstream was asked %d times about tokens that are not the caller's", n-before)
+	}
+}
+
+// With an owner in place, the same code serves the owner's token and no other.
+func TestOwnedTokensAreRebuilt(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	made := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	var answer struct {
+		ID string `json:"created_id"`
+	}
+	if err := json.Unmarshal(made.Body.Bytes(), &answer); err != nil {
+		t.Fatal(err)
+	}
+	w.owner = owns(answer.ID)
+	var list []map[string]any
+	rec := w.do(t, "GET", "/api/v1/tokens", "")
+	if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil || len(list) != 1 || list[0]["id"] != answer.ID {
+		t.Fatalf("list: %s", rec.Body)
+	}
+	if rec := w.do(t, "GET", "/api/v1/token/"+answer.ID, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), answer.ID) {
+		t.Errorf("read: %d %s", rec.Code, rec.Body)
+	}
+	if rec := w.do(t, "DELETE", "/api/v1/token/"+answer.ID, ""); rec.Code != 200 {
+		t.Errorf("revoke: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// failing is a disk that is full.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// A full disk stops everything but the one thing that must always work:
+// taking a right away.
+func TestFullDiskStopsAllButRevocation(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	made := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	var answer struct {
+		ID string `json:"created_id"`
+	}
+	_ = json.Unmarshal(made.Body.Bytes(), &answer)
+	w.owner = owns(answer.ID)
+
+	good := w.Gateway.log
+	full, err := audit.New(audit.Options{Durable: audit.NewSink(failing{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Gateway.log = full
+	t.Cleanup(func() {
+		w.Gateway.log = good
+		_ = full.Close()
+	})
+	before := len(w.sim.Requests())
+	for _, c := range []struct{ method, path, body string }{
+		{"GET", "/api/v1/member/0b7e5a10-0000-4000-8000-000000000101", ""},
+		{"POST", "/api/v1/token", mint(48 * time.Hour)},
+		{"GET", "/api/v1/tokens", ""},
+		{"GET", "/_scopegate/v1/whoami", ""},
+		{"GET", "/nowhere", ""},
+	} {
+		if rec := w.do(t, c.method, c.path, c.body); rec.Code != 503 || reasonOf(t, rec) != "audit_unavailable" {
+			t.Errorf("%s %s: %d %s", c.method, c.path, rec.Code, rec.Body)
+		}
+	}
+	if n := len(w.sim.Requests()); n != before {
+		t.Errorf("%d unrecorded requests reached upstream", n-before)
+	}
+	if rec := w.do(t, "DELETE", "/api/v1/token/"+answer.ID, ""); rec.Code != 200 {
+		t.Errorf("revocation: %d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestQuotaOfLiveTokens(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	for i, want := range []int{200, 200, 403} {
+		if rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour)); rec.Code != want {
+			t.Fatalf("mint %d: %d %s", i+1, rec.Code, rec.Body)
+		}
+	}
+}
+
+// A mint that upstream refused made no token and takes no place; one whose
+// answer was lost may have made one, and does.
+func TestQuotaCountsWhatMayBeAlive(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault simulator.Fault
+		want  int
+	}{
+		{"refused by upstream", simulator.Fault{Operation: "createToken", Times: 2, Effect: simulator.Status(400, nil)}, 200},
+		{"answer lost", simulator.Fault{Operation: "createToken", Times: 2, Effect: simulator.Lose()}, 403},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, tokenTeam)
+			w.sim.Fail(c.fault)
+			for range 2 {
+				w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+			}
+			if rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour)); rec.Code != c.want {
+				t.Errorf("third mint: %d %s", rec.Code, rec.Body)
+			}
+		})
+	}
+}
+
+func TestClampSaysSo(t *testing.T) {
+	w := newWorld(t, strings.Replace(tokenTeam, "max_live 2", "max_ttl 2d\n\t\tclamp", 1))
+	rec := w.do(t, "POST", "/api/v1/token", mint(9*24*time.Hour))
+	if rec.Code != 200 || rec.Header().Get("Scopegate-Clamped") != "expires_at" {
+		t.Errorf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+	}
+}
+
+// A member's password is full control over the account, however it is spelt.
+func TestMemberPasswordNeedsItsOwnGrant(t *testing.T) {
+	const member = "/api/v1/member/0b7e5a10-0000-4000-8000-000000000101"
+	for _, body := range []string{`{"password":"x"}`, `{"PASSWORD":"x"}`, `{"pass\u0077ord":"x"}`, `{"data":{"new_password":"x"}}`} {
+		if rec := newWorld(t, "scopes members.update").do(t, "PUT", member, body); rec.Code != 403 || reasonOf(t, rec) != "member_password" {
+			t.Errorf("%s: %d %s", body, rec.Code, rec.Body)
+		}
+	}
+	if rec := newWorld(t, "scopes members.update").do(t, "PUT", member, `{"name":"New Name"}`); rec.Code != 200 {
+		t.Errorf("name alone: %d %s", rec.Code, rec.Body)
+	}
+	if rec := newWorld(t, "scopes members.update\nmember_passwords").do(t, "PUT", member, `{"password":"x"}`); rec.Code != 200 {
+		t.Errorf("granted: %d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestWhoamiTellsTheGrant(t *testing.T) {
+	w := newWorld(t, tokenTeam+"\nrate_limit 5 1m")
+	rec := w.do(t, "GET", "/_scopegate/v1/whoami", "")
+	var view identityView
+	if err := json.Unmarshal(rec.Body.Bytes(), &view); err != nil {
+		t.Fatal(err)
+	}
+	if view.Team != "red" || view.Credential != w.key.ID() || len(view.MintableScopes) != 1 || view.Limits.Team.Requests != 5 {
+		t.Errorf("%+v", view)
+	}
+	if rec.Header().Get("Ratelimit-Policy") == "" || rec.Header().Get("X-Oauth-Scopes") == "" || rec.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("headers: %v", rec.Header())
+	}
+}
+
+func TestProbesNeedNoKeyAndTellNothing(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	for path, want := range map[string]int{"/_scopegate/livez": 200, "/_scopegate/readyz": 200} {
+		r := httptest.NewRequest("GET", path, nil)
+		rec := httptest.NewRecorder()
+		if err := w.ServeHTTP(rec, r, nil); err != nil || rec.Code != want || rec.Body.String() != "ok\n" {
+			t.Errorf("%s: %d %q %v", path, rec.Code, rec.Body, err)
+		}
+	}
+}
+
+// Caddy cleans up after a Provision that failed anywhere; a nil there would
+// crash the load request.
+func TestCleanupAfterHalfAProvision(t *testing.T) {
+	dir := t.TempDir()
+	for _, file := range []string{
+		`scopegate`,
+		`scopegate {
+			upstream http://127.0.0.1:1 {
+				master_token {env.SCOPEGATE_NOT_SET}
+			}
+			team red {
+				scopes members.read
+			}
+			audit {
+				output file ` + filepath.Join(dir, "a.jsonl") + `
+			}
+		}`,
+	} {
+		g := parse(t, file)
+		ctx, err := caddy.ProvisionContext(&caddy.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Provision(ctx); err == nil {
+			t.Error("provisioned")
+		}
+		if err := g.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := new(Gateway).Cleanup(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Requests inside when a configuration is replaced keep what they use; later
+// ones are turned away.
+func TestTenureFreesAfterTheLastRequest(t *testing.T) {
+	var ten tenure
+	freed := 0
+	free := func() error { freed++; return nil }
+	if !ten.enter() || !ten.enter() {
+		t.Fatal("not admitted")
+	}
+	if err := ten.end(free); err != nil || freed != 0 {
+		t.Fatal("freed while requests were inside")
+	}
+	if ten.enter() {
+		t.Error("admitted after the end")
+	}
+	ten.leave()
+	if freed != 0 {
+		t.Error("freed while a request was inside")
+	}
+	ten.leave()
+	if freed != 1 {
+		t.Errorf("freed %d times", freed)
+	}
+	if ten.enter() || freed != 1 {
+		t.Error("admitted, or freed again")
+	}
+}
+
+func TestParseClient(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "192.0.2.1:80": "192.0.2.1",
+		"[2001:db8::1]:80": "2001:db8::1", "fe80::1%eth0": "fe80::1",
+		"": "invalid IP", "@": "invalid IP", "evil": "invalid IP", "192.0.2.1, 10.0.0.1": "invalid IP",
+	} {
+		if got := parseClient(in).String(); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestAuditRecordsHoldNoSecret(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	var answer struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(rec.Body.Bytes(), &answer); err != nil || answer.Token == "" {
+		t.Fatal(rec.Body)
+	}
+	log := readFile(t, w.log)
+	for name, secret := range map[string]string{"minted": answer.Token, "master": w.sim.Master(), "key": w.key.Reveal()} {
+		if bytes.Contains(log, []byte(secret)) {
+			t.Errorf("the audit log holds the %s secret", name)
+		}
+	}
+	if n := bytes.Count(log, []byte("\n")); n != 2 {
+		t.Errorf("%d records of one exchange", n)
+	}
+}

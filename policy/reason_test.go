@@ -1,0 +1,51 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"regexp"
+	"testing"
+
+	"github.com/scopegate/scopegate/policy"
+)
+
+// The words of reasons are metric labels and stand in records for years: each
+// must be there, be plain, and be its own.
+func TestReasonsHaveWords(t *testing.T) {
+	word := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	seen := map[string]bool{}
+	for i, r := range policy.Reasons() {
+		if int(r) != i {
+			t.Errorf("%s is number %d in place %d", r, uint8(r), i)
+		}
+		if !word.MatchString(r.String()) || seen[r.String()] {
+			t.Errorf("reason %d has the word %q", uint8(r), r)
+		}
+		seen[r.String()] = true
+		text, err := json.Marshal(map[string]policy.Reason{"reason": r})
+		if err != nil || string(text) != `{"reason":"`+r.String()+`"}` {
+			t.Errorf("in JSON: %s, %v", text, err)
+		}
+	}
+	if policy.Reasons()[0] != policy.Allowed || policy.Allowed.String() != "allowed" {
+		t.Error("Allowed is not the first")
+	}
+}
+
+func TestReasonOutsideTheList(t *testing.T) {
+	r := policy.Reason(len(policy.Reasons()))
+	if got := r.String(); got != "reason(48)" && !regexp.MustCompile(`^reason\(\d+\)$`).MatchString(got) {
+		t.Errorf("prints %q", got)
+	}
+	if (policy.Decision{Reason: r}).Allow() {
+		t.Error("it allows")
+	}
+}
+
+func TestOnlyAllowedAllows(t *testing.T) {
+	for i := range 256 {
+		r := policy.Reason(i)
+		if (policy.Decision{Reason: r}).Allow() != (r == policy.Allowed) {
+			t.Errorf("%s", r)
+		}
+	}
+}
