@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -409,4 +410,15 @@ func TestAuditRecordsHoldNoSecret(t *testing.T) {
 	if n := bytes.Count(log, []byte("\n")); n != 2 {
 		t.Errorf("%d records of one exchange", n)
 	}
+}
+
+// probeServer answers every request with the status that is stored.
+func probeServer(t *testing.T) (string, *atomic.Int64) {
+	t.Helper()
+	status := new(atomic.Int64)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, status
 }

@@ -29,7 +29,7 @@ type request struct {
 	repl    *caddy.Replacer
 	started time.Time
 	decided time.Duration // how long the decision took
-	id      string // the decision's id: the request's uuid in Caddy
+	id      string        // the decision's id: the request's uuid in Caddy
 	client  netip.Addr
 
 	caller  *credential.Credential // nil until proven
@@ -206,11 +206,12 @@ func (nobody) Owns(string, string) bool { return false }
 // exchange records the decision and then forwards: steps 6 to 8. It is the
 // only way to the upstream.
 func (q *request) exchange() *refusal {
-	q.decided = time.Since(q.started)
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason = policy.Allowed.String()
 	revokes := q.match.Operation.ID == scopes.RevokeToken
-	if err := q.g.log.Write(&q.record); err != nil && !revokes {
+	err := q.g.log.Write(&q.record)
+	q.decided = time.Since(q.started)
+	if err != nil && !revokes {
 		// No record, no request. Taking a right away is the exception: a full
 		// disk must not keep a leaked token alive.
 		return refuse(policy.AuditUnavailable)
@@ -229,6 +230,7 @@ func (q *request) exchange() *refusal {
 		if q.unknown = mayHaveHappened(err); q.unknown && q.shaped.mint != nil {
 			q.place.Keep(q.shaped.mint.Expires)
 		}
+		q.record.UpstreamStatus = no.upstreamStatus
 		q.answerFailure(no)
 		return nil
 	}

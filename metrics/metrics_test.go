@@ -145,15 +145,15 @@ func TestDecidedRejectsForeignLabels(t *testing.T) {
 		{
 			"upstream failed", "billing", "getToken", policy.UpstreamTimeout, 5,
 			[]string{
-				`operations_total{decision="deny",operation="getToken",status_class="5xx"} 1`,
-				`requests_total{decision="deny",reason="upstream_timeout",team="billing"} 1`,
+				`operations_total{decision="allow",operation="getToken",status_class="5xx"} 1`,
+				`requests_total{decision="allow",reason="upstream_timeout",team="billing"} 1`,
 			},
 		},
 		{
 			"no answer", "billing", "getToken", policy.ClientGone, 0,
 			[]string{
-				`operations_total{decision="deny",operation="getToken",status_class="none"} 1`,
-				`requests_total{decision="deny",reason="client_gone",team="billing"} 1`,
+				`operations_total{decision="allow",operation="getToken",status_class="none"} 1`,
+				`requests_total{decision="allow",reason="client_gone",team="billing"} 1`,
 			},
 		},
 		{
@@ -221,7 +221,7 @@ func TestDecidedKeepsSeriesApart(t *testing.T) {
 		for _, r := range policy.Reasons() {
 			m.Decided(team, "x", r, 3, 0)
 			decision := "deny"
-			if r == policy.Allowed {
+			if !r.Denies() {
 				decision = "allow"
 			}
 			want = append(want, `requests_total{decision="`+decision+`",reason="`+r.String()+`",team="`+team+`"} 1`)

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/scopegate/scopegate/policy"
@@ -50,15 +51,6 @@ func operations(t testing.TB) []*scopes.Operation {
 	return append(scopes.Operations(), added, scopes.Local("whoami", "GET", "/_scopegate/v1/whoami"), nil)
 }
 
-func contains(list []string, s string) bool {
-	for _, one := range list {
-		if one == s {
-			return true
-		}
-	}
-	return false
-}
-
 // TestDecideAllowsOnly checks every kind of question there is. The conditions
 // stand side by side here and not in an order: each alone must refuse.
 func TestDecideAllowsOnly(t *testing.T) {
@@ -80,7 +72,7 @@ func TestDecideAllowsOnly(t *testing.T) {
 								d := policy.Decide(id, m, policy.Facts{Client: from.addr, Limit: limit})
 
 								want := op != nil && outcome == scopes.Matched && held.Contains(needed) &&
-									contains(from.in, teamList) && contains(from.in, ownList) && limit == policy.Allowed
+									slices.Contains(from.in, teamList) && slices.Contains(from.in, ownList) && limit == policy.Allowed
 								if d.Allow() != want || (d.Reason == policy.Allowed) != want {
 									t.Fatalf("%+v of a caller with %q, team from %s, itself from %s, at %s, limits %s: %s",
 										m, held, teamList, ownList, from.addr, limit, d.Reason)
@@ -104,13 +96,12 @@ func TestDecideAsksForOneScopeEach(t *testing.T) {
 		if op == nil {
 			continue
 		}
-		needed, any := op.Scope()
-		any = !any
+		needed, asks := op.Scope()
 		for _, s := range scopes.All().Scopes() {
 			for _, held := range []scopes.Set{scopes.Of(s), scopes.All().Minus(scopes.Of(s))} {
 				id := &policy.Identity{Team: &policy.Team{}, Scopes: held}
 				d := policy.Decide(id, scopes.Match{Outcome: scopes.Matched, Operation: op}, policy.Facts{})
-				if want := any || held.Has(needed); d.Allow() != want {
+				if want := !asks || held.Has(needed); d.Allow() != want {
 					t.Errorf("%s with %q: %s", op.ID, held, d.Reason)
 				}
 			}

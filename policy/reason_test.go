@@ -32,12 +32,8 @@ func TestReasonsHaveWords(t *testing.T) {
 }
 
 func TestReasonOutsideTheList(t *testing.T) {
-	r := policy.Reason(len(policy.Reasons()))
-	if got := r.String(); got != "reason(48)" && !regexp.MustCompile(`^reason\(\d+\)$`).MatchString(got) {
+	if got := policy.Reason(255).String(); got != "reason(255)" {
 		t.Errorf("prints %q", got)
-	}
-	if (policy.Decision{Reason: r}).Allow() {
-		t.Error("it allows")
 	}
 }
 

@@ -103,9 +103,7 @@ var fuzzZones = []string{
 	"Africa/Casablanca", "America/St_Johns", "Antarctica/Troll", "Pacific/Kiritimati", "Etc/GMT+12", "Europe/Dublin", "Africa/Monrovia",
 }
 
-// FuzzMoment holds, for any zone and limit, that the latest moment is over by
-// the limit in every reading, that none of the next hours' is, and that a
-// moment's instants are what a clock in the zone says.
+// FuzzMoment holds a moment against its limit for any zone and limit.
 func FuzzMoment(f *testing.F) {
 	for i := range fuzzZones {
 		f.Add(uint8(i), int64(1827103500)) // within an hour that comes twice in Prague
@@ -118,29 +116,53 @@ func FuzzMoment(f *testing.F) {
 			z = load(t, fuzzZones[zone])
 		}
 		// From 1970 to 2100: before it, zones moved by seconds.
-		limit := time.Unix((unix%4102444800+4102444800)%4102444800, 0)
-		m := momentBy(limit, z)
-		if m.latest.After(limit) || m.latest.Before(m.earliest) {
-			t.Fatalf("limit %s: %+v", limit.UTC(), m)
-		}
-		if again, problem := parseMoment(m.text, z); problem != "" || !again.latest.Equal(m.latest) || !again.earliest.Equal(m.earliest) {
-			t.Fatalf("%+v parses as %+v, %s", m, again, problem)
-		}
-		if z != nil {
-			for _, at := range []time.Time{m.earliest, m.latest} {
-				if got := at.In(z).Format(time.DateTime); got != m.text {
-					t.Fatalf("%s is shown at %s as %s", m.text, at.UTC(), got)
+		holdMoment(t, time.Unix((unix%4102444800+4102444800)%4102444800, 0), z)
+	})
+}
+
+func TestMomentByRoundEveryChange(t *testing.T) {
+	for _, name := range fuzzZones {
+		z := load(t, name)
+		change := time.Date(2026, 1, 1, 0, 0, 0, 0, z)
+		for change.Year() < 2028 {
+			if _, change = change.ZoneBounds(); change.IsZero() {
+				break
+			}
+			for around := -2 * time.Hour; around <= 2*time.Hour; around += 15 * time.Minute {
+				for _, second := range []time.Duration{-time.Second, 0, time.Second} {
+					holdMoment(t, change.Add(around+second), z)
 				}
 			}
 		}
-		wall, err := time.Parse(time.DateTime, m.text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for ahead := time.Second; ahead < 3*time.Hour; ahead += time.Minute - time.Second/2 {
-			if later, exists := momentOf(wall.Add(ahead.Truncate(time.Second)), z); exists && !later.latest.After(limit) {
-				t.Fatalf("limit %s: %s is over by then, %s is later", limit.UTC(), later.text, m.text)
+	}
+}
+
+// holdMoment holds that the latest moment is over by the limit in every
+// reading, that no later one is, and that its instants are what a clock in
+// the zone says.
+func holdMoment(t *testing.T, limit time.Time, z *time.Location) {
+	t.Helper()
+	m := momentBy(limit, z)
+	if m.latest.After(limit) || m.latest.Before(m.earliest) {
+		t.Fatalf("limit %s: %+v", limit.UTC(), m)
+	}
+	if again, problem := parseMoment(m.text, z); problem != "" || !again.latest.Equal(m.latest) || !again.earliest.Equal(m.earliest) {
+		t.Fatalf("%+v parses as %+v, %s", m, again, problem)
+	}
+	if z != nil {
+		for _, at := range []time.Time{m.earliest, m.latest} {
+			if got := at.In(z).Format(time.DateTime); got != m.text {
+				t.Fatalf("%s is shown at %s as %s", m.text, at.UTC(), got)
 			}
 		}
-	})
+	}
+	wall, err := time.Parse(time.DateTime, m.text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ahead := time.Second; ahead < 3*time.Hour; ahead += 5*time.Minute - time.Second {
+		if later, exists := momentOf(wall.Add(ahead), z); exists && !later.latest.After(limit) {
+			t.Fatalf("limit %s: %s is over by then, %s is later", limit.UTC(), later.text, m.text)
+		}
+	}
 }
