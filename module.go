@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 	_ "time/tzdata" // expires_zone must also resolve in an image without zone data
 
 	"github.com/caddyserver/caddy/v2"
@@ -125,6 +126,9 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	}
 	if !g.MasterTokenExpires.IsZero() {
 		g.meter.MasterExpires(g.MasterTokenExpires.At)
+		if time.Until(g.MasterTokenExpires.At) < masterEndsSoon {
+			g.logger.Warn("the master token ends soon", zap.Time("expires", g.MasterTokenExpires.At))
+		}
 	}
 	if err := g.openAudit(ctx); err != nil {
 		return err

@@ -91,6 +91,7 @@ func TestMatch(t *testing.T) {
 		{name: "dots that are no dot segment", method: "GET", path: "/api/v1/member/...", want: scopes.Matched, id: "getMember"},
 		{name: "longest id", method: "GET", path: "/api/v1/member/" + long, want: scopes.Matched, id: "getMember"},
 		{name: "an id longer", method: "GET", path: "/api/v1/member/" + long + "x", want: scopes.InvalidID, id: "getMember"},
+		{name: "first of two ids longer", method: "POST", path: "/api/v1/relation/access-card/" + long + "x/system/1", want: scopes.InvalidID, id: "addAccessCardSystem"},
 		{name: "token by UUID", method: "GET", path: "/api/v1/token/" + strings.ToUpper(uuid), want: scopes.Matched, id: "getToken"},
 		{name: "token by another id", method: "DELETE", path: "/api/v1/token/1", want: scopes.InvalidID, id: "revokeToken"},
 		{name: "token by a UUID with braces left out", method: "GET", path: "/api/v1/token/" + strings.ReplaceAll(uuid, "-", ""), want: scopes.InvalidID, id: "getToken"},
