@@ -176,6 +176,10 @@ func (c *compiled) credential(cr *Credential, team *policy.Team, at string, fail
 		fail(cr.Source, at, errors.New("no hash: make a key with `scopegate key generate` and put its hash line here"))
 		return
 	}
+	if len(cr.Hashes) > credential.MaxVerifiers {
+		fail(cr.Source, at, fmt.Errorf("%d hash lines: a credential has one, and two while its key is exchanged", len(cr.Hashes)))
+		return
+	}
 	held := team.Scopes
 	if len(cr.Scopes) > 0 {
 		held = scopes.Set{}

@@ -49,7 +49,7 @@ type outcome struct {
 var outcomes = map[policy.Reason]outcome{
 	policy.NoCredential:          {401, "No credential: send your key as `Authorization: Bearer <key>`.", "none"},
 	policy.MultipleCredentials:   {401, "More than one Authorization header: send exactly one.", "invalid_token"},
-	policy.MisplacedCredential:   {401, "A key stands in the query or in a header other than Authorization. Treat it as leaked to every log on the way and replace it; send keys as `Authorization: Bearer <key>` only.", "invalid_token"},
+	policy.MisplacedCredential:   {401, "A key stands in the path, the query or a header other than Authorization. Treat it as leaked to every log on the way and replace it; send keys as `Authorization: Bearer <key>` only.", "invalid_token"},
 	policy.MalformedCredential:   {401, "The key is not well-formed: it was cut or mistyped.", "invalid_token"},
 	policy.UnknownCredential:     {401, "The key is not known.", "invalid_token"},
 	policy.CredentialSuspended:   {401, "The credential is suspended.", "invalid_token"},

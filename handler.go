@@ -123,6 +123,10 @@ func parseClient(ip string) netip.Addr {
 
 // identify finds out who asks: steps 1 of the way.
 func (q *request) identify() *refusal {
+	if strings.Contains(q.r.URL.Path, credential.Prefix) {
+		// It would pass for an opaque id, and go upstream and into logs.
+		return refuse(policy.MisplacedCredential)
+	}
 	caller, reason := q.g.auth.Authenticate(q.r.Header, q.r.URL.RawQuery, q.started)
 	if caller != nil { // proven, though maybe not in force
 		q.caller = caller

@@ -69,9 +69,8 @@ type segment struct {
 // Router matches requests to operations. It is built once when a
 // configuration loads and not changed after.
 type Router struct {
-	root       node
-	operations []*Operation
-	needed     Set
+	root   node
+	routes []*route
 }
 
 // node is one segment deep: literals first, then one parameter.
@@ -126,16 +125,13 @@ func (r *Router) add(op *Operation, on bool) error {
 			n = n.literals[s.text]
 		}
 	}
-	r.operations = append(r.operations, op)
-	if on && !op.anyScope {
-		r.needed = r.needed.Union(Of(op.scope))
-	}
 	i := slices.IndexFunc(n.methods, func(have *route) bool { return have.op.Method == op.Method })
 	switch {
 	case i < 0:
-		n.methods = append(n.methods, &route{op, on})
+		added := &route{op, on}
+		n.methods, r.routes = append(n.methods, added), append(r.routes, added)
 	case n.methods[i].op.PathEvidence == Inferred:
-		n.methods[i] = &route{op, on}
+		*n.methods[i] = route{op, on}
 	default:
 		return fmt.Errorf("operation %s %s stands twice", op.Method, op.Path)
 	}
@@ -151,11 +147,25 @@ func (r *Router) add(op *Operation, on bool) error {
 }
 
 // Operations returns all that the router knows, those that are off included.
-func (r *Router) Operations() []*Operation { return r.operations }
+func (r *Router) Operations() []*Operation {
+	var list []*Operation
+	for _, known := range r.routes {
+		list = append(list, known.op)
+	}
+	return list
+}
 
 // Needed returns the scopes that some operation which is on needs. A grant of
 // another scope is of no use here.
-func (r *Router) Needed() Set { return r.needed }
+func (r *Router) Needed() Set {
+	var needed Set
+	for _, known := range r.routes {
+		if s, ok := known.op.Scope(); ok && known.on {
+			needed = needed.Union(Of(s))
+		}
+	}
+	return needed
+}
 
 // Match finds the operation of a method and an escaped path, as
 // url.URL.EscapedPath gives it. Only a canonical path matches: every byte
