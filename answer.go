@@ -272,6 +272,7 @@ func (q *request) answerWhoami() *refusal {
 	if err := q.g.log.Write(&q.record); err != nil {
 		return refuse(policy.AuditUnavailable)
 	}
+	q.reason = policy.Allowed
 	q.send(http.StatusOK, asJSON, encode(view))
 	return nil
 }

@@ -47,6 +47,7 @@ type outcome struct {
 // 404 is said of tokens alone: clients take it as "the object is gone" and
 // make it anew, so whatever is merely forbidden is 403, unknown paths too.
 var outcomes = map[policy.Reason]outcome{
+	policy.Undecided:             {403, "The request was not decided, which is a fault of the gateway.", ""},
 	policy.NoCredential:          {401, "No credential: send your key as `Authorization: Bearer <key>`.", "none"},
 	policy.MultipleCredentials:   {401, "More than one Authorization header: send exactly one.", "invalid_token"},
 	policy.MisplacedCredential:   {401, "A key stands in the path, the query or a header other than Authorization. Treat it as leaked to every log on the way and replace it; send keys as `Authorization: Bearer <key>` only.", "invalid_token"},

@@ -220,6 +220,7 @@ func (q *request) exchange() *refusal {
 		// disk must not keep a leaked token alive.
 		return refuse(policy.AuditUnavailable)
 	}
+	q.reason = policy.Allowed
 	complete := false
 	defer func() { q.recordEnd(complete) }()
 

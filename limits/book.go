@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/scopegate/scopegate/policy"
 )
 
 // Book is all that was counted for one gateway. It lives across reloads and
@@ -84,7 +86,7 @@ func (p *Plan) Enter(team, credential string, now time.Time) Verdict {
 		d = p.doors[Key{Team: team}]
 	}
 	if d == nil {
-		return Verdict{}
+		return Verdict{Reason: policy.Allowed}
 	}
 	return d.enter(now)
 }

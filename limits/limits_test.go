@@ -51,11 +51,11 @@ func TestEnterHoldsBothBuckets(t *testing.T) {
 		want       int // of 10 requests at one instant
 		reason     policy.Reason
 	}{
-		{name: "no limits", lims: nil, want: 10},
-		{name: "empty limits are none", lims: lims{team: nobody, ci: nobody}, want: 10},
-		{name: "another team's limit", lims: lims{{Team: "ops"}: atOnce(1)}, want: 10},
-		{name: "another credential's limit", lims: lims{{Team: "billing", Credential: "cd"}: atOnce(1)}, want: 10},
-		{name: "another team's credential of that name", lims: lims{{Team: "ops", Credential: "ci"}: atOnce(1)}, want: 10},
+		{name: "no limits", lims: nil, want: 10, reason: policy.Allowed},
+		{name: "empty limits are none", lims: lims{team: nobody, ci: nobody}, want: 10, reason: policy.Allowed},
+		{name: "another team's limit", lims: lims{{Team: "ops"}: atOnce(1)}, want: 10, reason: policy.Allowed},
+		{name: "another credential's limit", lims: lims{{Team: "billing", Credential: "cd"}: atOnce(1)}, want: 10, reason: policy.Allowed},
+		{name: "another team's credential of that name", lims: lims{{Team: "ops", Credential: "ci"}: atOnce(1)}, want: 10, reason: policy.Allowed},
 
 		{name: "team rate", lims: lims{team: perMinute(4, 0)}, want: 4, reason: policy.RateLimited},
 		{name: "credential rate", lims: lims{ci: perMinute(4, 0)}, want: 4, reason: policy.RateLimited},

@@ -202,7 +202,7 @@ func TestBooksAreApart(t *testing.T) {
 	}
 	var zero limits.Verdict
 	zero.Leave()
-	if zero.Reason != policy.Allowed {
+	if zero.Reason == policy.Allowed {
 		t.Errorf("the zero verdict says %s", zero.Reason)
 	}
 }

@@ -62,7 +62,7 @@ func newDoor(gates map[Key]gate, key Key) *door {
 // enter passes the places first and the rates after, since a place can be
 // given back unused and a token cannot.
 func (d *door) enter(now time.Time) Verdict {
-	v := Verdict{door: d}
+	v := Verdict{Reason: policy.Allowed, door: d}
 	placed := d.step()
 	if !placed {
 		v.Reason = policy.TooManyInFlight
@@ -117,8 +117,8 @@ func (d *door) stepBack(n int) {
 	}
 }
 
-// Verdict is what the limits say of one request. The zero Verdict admits it
-// and holds no place.
+// Verdict is what the limits say of one request. The zero Verdict holds no
+// place and admits nothing.
 type Verdict struct {
 	// Reason is Allowed, RateLimited or TooManyInFlight.
 	Reason policy.Reason
@@ -145,7 +145,7 @@ func (v Verdict) Leave() {
 // and its team, where they have a rate. A refusal has Retry-After too. The
 // names come in the canonical form of net/http.
 func (v Verdict) Headers(set func(name, value string)) {
-	if v.Reason != policy.Allowed {
+	if v.RetryAfter > 0 {
 		set("Retry-After", strconv.FormatInt(int64(v.RetryAfter/time.Second), 10))
 	}
 	if v.door == nil || v.door.policy == "" {

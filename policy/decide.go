@@ -18,7 +18,7 @@ type Facts struct {
 	Client netip.Addr
 
 	// Limit is the verdict of the limits: Allowed, RateLimited or
-	// TooManyInFlight.
+	// TooManyInFlight. Whatever is not Allowed refuses.
 	Limit Reason
 }
 

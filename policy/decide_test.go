@@ -100,7 +100,7 @@ func TestDecideAsksForOneScopeEach(t *testing.T) {
 		for _, s := range scopes.All().Scopes() {
 			for _, held := range []scopes.Set{scopes.Of(s), scopes.All().Minus(scopes.Of(s))} {
 				id := &policy.Identity{Team: &policy.Team{}, Scopes: held}
-				d := policy.Decide(id, scopes.Match{Outcome: scopes.Matched, Operation: op}, policy.Facts{})
+				d := policy.Decide(id, scopes.Match{Outcome: scopes.Matched, Operation: op}, policy.Facts{Limit: policy.Allowed})
 				if want := !asks || held.Has(needed); d.Allow() != want {
 					t.Errorf("%s with %q: %s", op.ID, held, d.Reason)
 				}
@@ -159,7 +159,7 @@ func TestDecideNamesTheFirstReason(t *testing.T) {
 func TestDecideAsksTheCallerNotTheTeam(t *testing.T) {
 	op := scopes.Operations()[1]
 	id := &policy.Identity{Team: &policy.Team{Scopes: scopes.All()}}
-	if d := policy.Decide(id, scopes.Match{Outcome: scopes.Matched, Operation: op}, policy.Facts{}); d.Allow() {
+	if d := policy.Decide(id, scopes.Match{Outcome: scopes.Matched, Operation: op}, policy.Facts{Limit: policy.Allowed}); d.Allow() {
 		t.Error("a caller without scopes got its team's")
 	}
 }

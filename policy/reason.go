@@ -10,8 +10,12 @@ type Reason uint8
 // The reasons, in the order in which a request meets them. What each means
 // to a caller (status, text) is known to the errors.go of the module alone.
 const (
+	// Undecided is the zero value. It allows nothing: a decision that somebody
+	// forgot to make is a refusal.
+	Undecided Reason = iota
+
 	// Allowed is the only reason under which a request is forwarded.
-	Allowed Reason = iota
+	Allowed
 
 	// Who is it? Refused before anything of the request is looked at.
 	NoCredential
@@ -70,6 +74,7 @@ const (
 )
 
 var reasonNames = [reasonCount]string{
+	Undecided:             "undecided",
 	Allowed:               "allowed",
 	NoCredential:          "no_credential",
 	MultipleCredentials:   "multiple_credentials",
@@ -141,7 +146,7 @@ func (r Reason) Denies() bool {
 // MarshalText makes JSON print the word and not the number.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// Reasons returns the closed list, Allowed first.
+// Reasons returns the closed list, in the order of their numbers.
 func Reasons() []Reason {
 	all := make([]Reason, reasonCount)
 	for i := range all {

@@ -84,11 +84,11 @@ func AnyName(body []byte, match func(name string) bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	d := decoder(checked)
-	defer release(d)
+	w := walk(checked)
+	defer w.release()
 	for {
-		within, n := d.StackIndex(d.StackDepth())
-		token, err := d.ReadToken()
+		within, n := w.StackIndex(w.StackDepth())
+		token, err := w.ReadToken()
 		switch {
 		case errors.Is(err, io.EOF):
 			return false, nil
@@ -179,18 +179,18 @@ func (v Value) Members() iter.Seq2[string, Value] {
 		if v.Kind() != Object {
 			return
 		}
-		d := decoder(v.raw)
-		defer release(d)
-		if _, err := d.ReadToken(); err != nil {
+		w := walk(v.raw)
+		defer w.release()
+		if _, err := w.ReadToken(); err != nil {
 			return
 		}
-		for d.PeekKind() == '"' {
-			name, err := d.ReadToken()
+		for w.PeekKind() == '"' {
+			name, err := w.ReadToken()
 			if err != nil {
 				return
 			}
 			text := name.String()
-			member, ok := v.next(d)
+			member, ok := v.next(w)
 			if !ok || !yield(text, member) {
 				return
 			}
@@ -205,13 +205,13 @@ func (v Value) Elements() iter.Seq[Value] {
 		if v.Kind() != Array {
 			return
 		}
-		d := decoder(v.raw)
-		defer release(d)
-		if _, err := d.ReadToken(); err != nil {
+		w := walk(v.raw)
+		defer w.release()
+		if _, err := w.ReadToken(); err != nil {
 			return
 		}
-		for d.PeekKind() != ']' {
-			element, ok := v.next(d)
+		for w.PeekKind() != ']' {
+			element, ok := v.next(w)
 			if !ok || !yield(element) {
 				return
 			}
@@ -221,30 +221,38 @@ func (v Value) Elements() iter.Seq[Value] {
 
 // next cuts the next value out of v's own bytes: what the decoder hands out
 // is good until its next read only.
-func (v Value) next(d *jsontext.Decoder) (Value, bool) {
-	raw, err := d.ReadValue()
-	end := d.InputOffset()
+func (v Value) next(w *walker) (Value, bool) {
+	raw, err := w.ReadValue()
+	end := w.InputOffset()
 	return Value{v.raw[end-int64(len(raw)) : end : end]}, err == nil
 }
 
-var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
-
-// decoder takes one from the pool, to be put back. It reads from a
-// bytes.Buffer, which the library does not copy.
-func decoder(raw []byte) *jsontext.Decoder {
-	d := decoders.Get().(*jsontext.Decoder)
-	d.Reset(bytes.NewBuffer(raw))
-	return d
+// walker is a decoder together with what it reads from: a bytes.Buffer, which
+// the library reads in place and does not copy.
+type walker struct {
+	jsontext.Decoder
+	source bytes.Buffer
 }
 
-// release puts a decoder back without the document that it read: the answer
-// to a mint holds a secret, which must not outlive its request here.
-func release(d *jsontext.Decoder) {
-	d.Reset(empty)
-	decoders.Put(d)
+var walkers = sync.Pool{New: func() any { return new(walker) }}
+
+func walk(raw []byte) *walker {
+	w := walkers.Get().(*walker)
+	w.read(raw)
+	return w
 }
 
-var empty = new(bytes.Buffer) // never read from, so it can be shared
+func (w *walker) read(raw []byte) {
+	w.source = *bytes.NewBuffer(raw)
+	w.Reset(&w.source)
+}
+
+// release puts a walker back without the document that it read: the answer to
+// a mint holds a secret, which must not outlive its request here.
+func (w *walker) release() {
+	w.read(nil)
+	walkers.Put(w)
+}
 
 // tooDeep returns where the nesting goes beyond MaxDepth, or -1. It looks at
 // brackets outside of strings only; of what is no JSON it may say anything,
@@ -275,11 +283,11 @@ func explain(body []byte) error {
 	if bytes.HasPrefix(body, []byte("\xef\xbb\xbf")) {
 		return errorAt(body, 0, problemBOM)
 	}
-	d := decoder(body)
-	defer release(d)
-	_, err := d.ReadValue()
+	w := walk(body)
+	defer w.release()
+	_, err := w.ReadValue()
 	if err == nil {
-		at := int(d.InputOffset())
+		at := int(w.InputOffset())
 		at += len(body[at:]) - len(bytes.TrimLeft(body[at:], " \t\r\n"))
 		return errorAt(body, at, problemTrailing)
 	}

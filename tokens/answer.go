@@ -172,6 +172,9 @@ func idOf(object strictjson.Value, keys ...string) (string, error) {
 		if i := slices.Index(keys, name); i >= 0 && i < at {
 			first, at = value, i
 		}
+		if at == 0 {
+			break
+		}
 	}
 	if at == len(keys) {
 		return "", errNoID

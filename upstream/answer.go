@@ -12,9 +12,9 @@ import (
 	"github.com/scopegate/scopegate/policy"
 )
 
-// Response is an answer that may be relayed. Its fields are all of upstream's
-// header that goes through: what else there is (cookies, locations, CORS,
-// trailers, the account's own rate limits) ends here.
+// Response is an answer that may be relayed. ContentType and RetryAfter are
+// all of upstream's header that a caller may see: what else there is (cookies,
+// locations, CORS, trailers, the account's own rate limits) ends here.
 type Response struct {
 	Status      int    // 2xx but 206, 400, 404, 409, 422 or 429
 	ContentType string // as upstream says it; "" where it does not

@@ -1,0 +1,254 @@
+// Package integration_test runs the gateway as its users do: the real binary,
+// built once, with a Caddyfile, over real sockets, before an upstream that
+// belongs to the test. What it expects is written down here by hand and taken
+// from no package of the project, so that the two cannot err together.
+//
+// A gateway that raced, panicked or did not end cleanly fails the test that
+// started it, whatever that test looked at.
+package integration_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/scopegate/scopegate"
+)
+
+// patience bounds every wait for something that will happen. It is so long
+// that only what never happens meets it, on a busy machine too.
+const patience = 30 * time.Second
+
+// binary is the gateway under test.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "scopegate-binary-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "scopegate")
+	args := []string{"build", "-o", binary}
+	if raceDetector() {
+		args = append(args, "-race") // shares the build cache with this test
+	}
+	build := exec.Command("go", append(args, "../cmd/scopegate")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the gateway: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// raceDetector reports whether this test was built with it.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// gateway is a running process of the binary.
+type gateway struct {
+	// dir holds all of its files: admin.sock, audit.jsonl and Caddy's own.
+	dir string
+	// addr and second are free addresses for sites, {$ADDR} and {$SECOND}.
+	addr, second string
+	admin        *http.Client // over its socket; any host will do
+	output       output       // standard error
+	cmd          *exec.Cmd
+	ended        chan error
+}
+
+// start runs a Caddyfile and waits until the gateway at {$ADDR} is alive. The
+// Caddyfile finds {$DIR}, {$ADDR}, {$SECOND} and the further variables, each
+// NAME=value, in its environment.
+func start(t *testing.T, caddyfile string, env ...string) *gateway {
+	t.Helper()
+	// Not t.TempDir: its names are too long for a socket.
+	dir, err := os.MkdirTemp("", "scopegate-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	g := &gateway{dir: dir, addr: freeAddress(t), second: freeAddress(t), ended: make(chan error, 1)}
+	g.admin = &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
+		},
+	}}
+	file := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte(caddyfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
+	g.cmd.Stdout, g.cmd.Stderr = &g.output, &g.output
+	g.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir + "/data", "XDG_CONFIG_HOME=" + dir + "/config",
+		"DIR=" + dir, "ADDR=" + g.addr, "SECOND=" + g.second,
+		"GORACE=halt_on_error=1", "GOTRACEBACK=all",
+	}, env...)
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { g.ended <- g.cmd.Wait() }()
+	t.Cleanup(func() { g.stop(t) })
+	await(t, "the gateway to be alive", func() bool {
+		select {
+		case err := <-g.ended:
+			g.ended <- err
+			t.Fatalf("the gateway ended: %v\n%s", err, g.output.tail())
+		default:
+		}
+		resp, err := http.Get("http://" + g.addr + "/_scopegate/livez")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return g
+}
+
+// stop ends the process and sees that it was well to the end.
+func (g *gateway) stop(t *testing.T) {
+	t.Helper()
+	_ = g.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-g.ended:
+		g.ended <- err
+		if err != nil {
+			t.Errorf("the gateway ended: %v", err)
+		}
+	case <-time.After(patience):
+		_ = g.cmd.Process.Kill()
+		t.Error("the gateway did not end when it was told to")
+	}
+	for _, sign := range []string{"DATA RACE", "panic", "fatal error", "goroutine "} {
+		if strings.Contains(g.output.String(), sign) {
+			t.Errorf("the gateway's output holds %q", sign)
+		}
+	}
+	if t.Failed() {
+		t.Logf("output of the gateway:\n%s", g.output.tail())
+	}
+}
+
+// load gives the running gateway another Caddyfile, as `scopegate reload`
+// does, and returns what the admin endpoint answered.
+func (g *gateway) load(t *testing.T, caddyfile string) (status int, answer string) {
+	t.Helper()
+	resp, err := g.admin.Post("http://admin/load", "text/caddyfile", strings.NewReader(caddyfile))
+	if err != nil {
+		t.Fatalf("loading a configuration: %v", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// mustLoad is load of a configuration that is good.
+func (g *gateway) mustLoad(t *testing.T, caddyfile string) {
+	t.Helper()
+	if status, answer := g.load(t, caddyfile); status != http.StatusOK {
+		t.Fatalf("loading a good configuration: %d %s", status, answer)
+	}
+}
+
+// ask sends a GET to the admin endpoint.
+func (g *gateway) ask(t *testing.T, path string) (status int, answer string) {
+	t.Helper()
+	resp, err := g.admin.Get("http://admin" + path)
+	if err != nil {
+		t.Fatalf("asking the admin endpoint for %s: %v", path, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// freeAddress finds an address on loopback where nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// await waits until something has come true.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !done(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// output collects what a process writes.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// tail is the end of the output, for a test that failed.
+func (o *output) tail() string {
+	const most = 8 << 10
+	text := o.String()
+	if len(text) > most {
+		text = "...\n" + text[len(text)-most:]
+	}
+	return text
+}
+
+// readFile returns a file of the gateway, "" for one that is not there.
+func (g *gateway) readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
