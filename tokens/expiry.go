@@ -7,16 +7,15 @@ import (
 	"github.com/scopegate/scopegate/policy"
 )
 
-// The zones of the world lie between UTC-12 and UTC+14. A wall time is read
-// latest in the first and earliest in the second.
-const (
-	westmost = 12 * time.Hour
-	eastmost = 14 * time.Hour
-)
+// westmost is how far behind UTC the last zone of the world is: where the
+// zone is unknown, the bound of a life is judged as if upstream were there.
+const westmost = 12 * time.Hour
 
-// moment is a wall time with the first and the last instant that upstream may
-// take it for. They differ where the zone is unknown, and in the hour that a
-// clock shows twice when it is put back.
+// moment is a wall time with the first and the last instant that it is taken
+// for. They differ in the hour that a clock shows twice when it is put back,
+// and where the zone is unknown. Then the first is the time in UTC: it only
+// tells a slip of the pen from an expiry, and east of UTC upstream would end
+// such a token early, which is no wider.
 type moment struct {
 	text             string // 'Y-m-d H:i:s'
 	earliest, latest time.Time
@@ -43,7 +42,7 @@ func parseMoment(text string, zone *time.Location) (m moment, problem string) {
 func momentOf(wall time.Time, zone *time.Location) (m moment, exists bool) {
 	m.text = wall.Format(time.DateTime)
 	if zone == nil {
-		m.earliest, m.latest = wall.Add(-eastmost), wall.Add(westmost)
+		m.earliest, m.latest = wall, wall.Add(westmost)
 		return m, true
 	}
 	// Every offset that the zone has around then gets its try. A day on both

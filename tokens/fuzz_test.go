@@ -106,7 +106,7 @@ func FuzzShape(f *testing.F) {
 // right, a good part of which must pass.
 func TestShapeNeverWidens(t *testing.T) {
 	accepted := 0
-	bodies := nearlyValid(20_000)
+	bodies := nearlyValid(8_000)
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, b := range bodies {
 		id, r := fuzzCaller(t, uint8(random.Uint32()), uint8(random.IntN(8)), uint16(random.IntN(5000)), uint16(random.IntN(9000)))
