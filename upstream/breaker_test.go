@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,24 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 		_ = pass(alive)
 		if diff := cmp.Diff([]int{2, 1, 2, 1, 0}, states); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A retry that the exchange's time does not allow is not waited for.
+func TestSleepKeepsToTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		began := time.Now()
+		if sleep(ctx, time.Second) || !time.Now().Equal(began) {
+			t.Error("it waited for the deadline")
+		}
+		if !sleep(ctx, time.Millisecond) {
+			t.Error("there was time")
+		}
+		cancel()
+		if sleep(ctx, time.Millisecond) {
+			t.Error("it slept though nobody waits")
 		}
 	})
 }

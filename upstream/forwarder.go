@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,6 +73,9 @@ type Request struct {
 func New(ctx caddy.Context, c *Config, o Options) (*Forwarder, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if strings.Contains(os.Getenv("GODEBUG"), "http2debug") {
+		return nil, errors.New("upstream: GODEBUG=http2debug makes Go print every header that is sent, the master token's too; remove it from the environment")
 	}
 	f := &Forwarder{
 		replacer: caddy.NewReplacer(), timeout: c.timeout(), retries: c.retries(),

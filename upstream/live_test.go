@@ -371,3 +371,14 @@ func TestConfiguredProxyIsUsed(t *testing.T) {
 		}
 	}
 }
+
+// Go's HTTP/2 client prints the headers that it sends when it is debugged.
+func TestNewRejectsADebuggedHTTP2(t *testing.T) {
+	t.Setenv("SCOPEGATE_TEST_TOKEN", "0123456789abcdef")
+	t.Setenv("GODEBUG", "http2debug=2")
+	f, err := upstream.New(caddyContext(t), &upstream.Config{URL: "http://127.0.0.1:1", MasterToken: "{env.SCOPEGATE_TEST_TOKEN}"}, upstream.Options{})
+	if err == nil || !strings.Contains(err.Error(), "http2debug") {
+		_ = f.Close()
+		t.Errorf("error %v", err)
+	}
+}
