@@ -158,7 +158,7 @@ func copyBody(w http.ResponseWriter, resp *upstream.Response) (written int64, er
 			}
 		}
 		switch {
-		case readErr == io.EOF: //nolint:errorlint // a reader's own EOF is never wrapped
+		case readErr == io.EOF:
 			return written, nil
 		case readErr != nil:
 			return written, readErr

@@ -237,13 +237,9 @@ func (g *Gateway) parseAudit(d *caddyfile.Dispenser) error {
 			return d.Errf("expected `output file <path>`, or a mirror such as `output stdout`")
 		}
 		name := d.Val()
-		mod, err := caddyfile.UnmarshalModule(d, "caddy.logging.writers."+name)
+		w, err := parseWriter(d, name)
 		if err != nil {
 			return err
-		}
-		w, ok := mod.(caddy.WriterOpener)
-		if !ok {
-			return d.Errf("%s is no log writer", name)
 		}
 		raw := caddyconfig.JSONModuleObject(w, "output", name, nil)
 		switch {
@@ -256,6 +252,26 @@ func (g *Gateway) parseAudit(d *caddyfile.Dispenser) error {
 		}
 		return nil
 	}}}.parse(d, "audit")
+}
+
+// parseWriter reads one of Caddy's log writers. The standard streams have no
+// options, and so nothing that could read them.
+func parseWriter(d *caddyfile.Dispenser, name string) (caddy.WriterOpener, error) {
+	switch name {
+	case "stdout":
+		return caddy.StdoutWriter{}, nil
+	case "stderr":
+		return caddy.StderrWriter{}, nil
+	}
+	mod, err := caddyfile.UnmarshalModule(d, "caddy.logging.writers."+name)
+	if err != nil {
+		return nil, err
+	}
+	w, ok := mod.(caddy.WriterOpener)
+	if !ok {
+		return nil, d.Errf("%s is no log writer", name)
+	}
+	return w, nil
 }
 
 func (g *Grants) parse(d *caddyfile.Dispenser) error {

@@ -93,7 +93,7 @@ func (p *preflight) add(level, check, text, mend string) {
 func (p *preflight) gateway(ctx context.Context, l loaded) {
 	p.name = l.Name
 	if err := l.check(); err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
 			p.add("fail", "config", line, "mend the line named")
 		}
 		return

@@ -422,3 +422,20 @@ func probeServer(t *testing.T) (string, *atomic.Int64) {
 	t.Cleanup(srv.Close)
 	return srv.URL, status
 }
+
+// The standard streams are copies only: Caddy does not read them by itself.
+func TestMirrorsBesideTheFile(t *testing.T) {
+	g := parse(t, `scopegate {
+		audit {
+			output stdout
+			output file /var/log/audit.jsonl
+			output net 127.0.0.1:9 {
+				soft_start
+			}
+		}
+	}`)
+	if len(g.Audit.MirrorsRaw) != 2 || string(g.Audit.MirrorsRaw[0]) != `{"output":"stdout"}` ||
+		string(g.Audit.WriterRaw) != `{"filename":"/var/log/audit.jsonl","output":"file"}` {
+		t.Errorf("%s %s", g.Audit.WriterRaw, g.Audit.MirrorsRaw)
+	}
+}

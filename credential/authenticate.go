@@ -2,6 +2,7 @@ package credential
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,10 +94,8 @@ func misplaced(h http.Header, rawQuery string) bool {
 		if name == "Authorization" {
 			continue
 		}
-		for _, v := range values {
-			if holdsKey(v) {
-				return true
-			}
+		if slices.ContainsFunc(values, holdsKey) {
+			return true
 		}
 	}
 	return false

@@ -213,9 +213,17 @@ func TestKeyNeverPrintsItsSecret(t *testing.T) {
 	type open struct{ Key credential.Key }
 	type closed struct{ key credential.Key }
 	values := []any{
-		k, &k, open{k}, &open{k}, closed{k}, &closed{k}, struct{ credential.Key }{k},
-		[]credential.Key{k}, map[string]credential.Key{"k": k}, map[credential.Key]int{k: 1},
-		[]closed{{k}}, fmt.Errorf("making %v: %w", k, errors.New("no")),
+		k, &k,
+		open{k},
+		&open{k},
+		closed{k},
+		&closed{k},
+		struct{ credential.Key }{k},
+		[]credential.Key{k},
+		map[string]credential.Key{"k": k},
+		map[credential.Key]int{k: 1},
+		[]closed{{k}},
+		fmt.Errorf("making %v: %w", k, errors.New("no")),
 	}
 	secret := goodKey[17:60]
 	leaks := func(out string) bool {

@@ -194,7 +194,7 @@ func TestRetryAfterIsEnough(t *testing.T) {
 		{"a fraction that floats miss", lims{team: {Rate: &limits.Rate{N: 1, Per: 49 * time.Second}}}, 49 * time.Second},
 		{"the longer of two", lims{team: perMinute(6, 0), ci: {Rate: &limits.Rate{N: 6, Per: time.Hour}}}, 10 * time.Minute},
 		{"the longer of two, the other way", lims{ci: perMinute(6, 0), team: {Rate: &limits.Rate{N: 6, Per: time.Hour}}}, 10 * time.Minute},
-		{"longest there is", lims{team: {Rate: &limits.Rate{N: 1, Per: 1<<63 - 1}}}, (1<<63 - 1) / time.Second * time.Second},
+		{"longest there is", lims{team: {Rate: &limits.Rate{N: 1, Per: 1<<63 - 1}}}, time.Duration(1<<63 - 1).Truncate(time.Second)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -250,7 +250,7 @@ func TestTimeNeverRunsBackwards(t *testing.T) {
 func TestRateBoundHolds(t *testing.T) {
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a repeatable test, not a secret
+			r := rand.New(rand.NewPCG(seed, 1))
 			lim := limits.Rate{N: 1 + r.IntN(50), Per: time.Duration(1+r.IntN(5000)) * time.Millisecond, Burst: r.IntN(40)}
 			burst := lim.Burst
 			if burst == 0 {

@@ -79,4 +79,7 @@ func (s *Simulator) Forget() {
 
 type seenKey struct{}
 
-func seenIn(r *http.Request) Seen { return r.Context().Value(seenKey{}).(Seen) }
+func seenIn(r *http.Request) Seen {
+	seen, _ := r.Context().Value(seenKey{}).(Seen)
+	return seen
+}

@@ -71,7 +71,8 @@ func (w *world) seed() {
 	}})
 	w.gatewayLog.add(&entry{"2026-03-02 08:00:00", contractorID, us.ID, "", &session{
 		"OVPN", "2026-03-02 08:00:00", &closed, 10, 20,
-		logUser{contractor.id, contractor.Name, contractor.email}, us,
+		logUser{contractor.id, contractor.Name, contractor.email},
+		us,
 	}})
 	w.gatewayLog.add(&entry{"2026-03-03 08:00:00", operator.id, eu.ID, "", &session{
 		"OVPN", "2026-03-03 08:00:00", nil, 1200, 4096, user, eu,

@@ -229,7 +229,7 @@ func (w *world) disconnect(c *call) reply {
 	}
 	now := c.now.Format(time.DateTime)
 	for _, e := range w.gatewayLog.entries {
-		if s := e.value.(*session); e.member == id && s.Stop == nil {
+		if s, ok := e.value.(*session); ok && e.member == id && s.Stop == nil {
 			s.Stop = &now
 		}
 	}

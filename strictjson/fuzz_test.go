@@ -3,6 +3,7 @@ package strictjson_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"reflect"
 	"strings"
@@ -39,7 +40,7 @@ func FuzzCheck(f *testing.F) {
 			if out != nil {
 				t.Fatal("an encoding beside an error")
 			}
-			if where = err.(*strictjson.Error); where.Line < 1 || where.Column < 1 || where.Offset > int64(len(body)) {
+			if !errors.As(err, &where) || where.Line < 1 || where.Column < 1 || where.Offset > int64(len(body)) {
 				t.Fatalf("error at %+v of %d bytes", where, len(body))
 			}
 			return

@@ -237,7 +237,7 @@ type walker struct {
 var walkers = sync.Pool{New: func() any { return new(walker) }}
 
 func walk(raw []byte) *walker {
-	w := walkers.Get().(*walker)
+	w := walkers.Get().(*walker) //nolint:forcetypeassert // only these are stored in it
 	w.read(raw)
 	return w
 }
@@ -311,8 +311,7 @@ func explain(body []byte) error {
 // classify puts an error of the decoder into our words, without the pieces
 // of the document that its text may hold.
 func classify(err error) (at int, problem string) {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		at = int(syntactic.ByteOffset)
 	}
 	switch {

@@ -44,8 +44,10 @@ func TestListRebuilds(t *testing.T) {
 		{"empty", `[]`, keepOurs, `[]`},
 		{"empty data", `{"data":[]}`, keepOurs, `{"data":[]}`},
 		{"two", `[{"id":"` + theirs + `"},` + full + `]`, keepAll, `[{"id":"` + theirs + `"},` + rebuilt + `]`},
-		{"other plain values", `[{"id":"` + ours + `","name":null,"expires_at":1796083200,"allowed_ips":"*","allowed_scopes":[1,true,null]}]`, keepOurs,
-			`[{"id":"` + ours + `","name":null,"expires_at":1796083200,"allowed_ips":"*","allowed_scopes":[1,true,null]}]`},
+		{
+			"other plain values", `[{"id":"` + ours + `","name":null,"expires_at":1796083200,"allowed_ips":"*","allowed_scopes":[1,true,null]}]`, keepOurs,
+			`[{"id":"` + ours + `","name":null,"expires_at":1796083200,"allowed_ips":"*","allowed_scopes":[1,true,null]}]`,
+		},
 		{"escaped names", `[{"\u0069d":"` + ours + `","n\u0061me":"x"}]`, keepOurs, `[{"id":"` + ours + `","name":"x"}]`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package tokens_test
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -199,10 +200,5 @@ func readings(t *testing.T, text string, z *time.Location) (list []time.Time) {
 }
 
 func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }

@@ -98,7 +98,7 @@ func appendStrings(b []byte, list []string) []byte {
 }
 
 // Refusal says why a body was refused.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is an outcome first, and an error only to be printed
 	Reason policy.Reason
 	// Field is the field at fault, such as allowed_scopes[2]; empty where it
 	// is the body as a whole.

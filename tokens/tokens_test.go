@@ -143,15 +143,18 @@ func TestShapeClamps(t *testing.T) {
 		},
 		{
 			"everything", body(goodName, `["token.create","members.read","members.update"]`, `"2099-01-01 00:00:00"`, `["192.0.2.1","203.0.0.0/16","203.0.113.0/24"]`),
-			caller(clamping), []string{"allowed_scopes", "expires_at", "allowed_ips"},
+			caller(clamping),
+			[]string{"allowed_scopes", "expires_at", "allowed_ips"},
 			`{"name":"siem-export","expires_at":"2026-12-24 12:00:00","allowed_ips":["203.0.113.0/24"],"allowed_scopes":["members.read"]}`,
 		},
 		{
-			"every address becomes the permitted ones", body(goodName, goodScopes, goodExpires, `["0.0.0.0/0"]`), caller(clamping), []string{"allowed_ips"},
+			"every address becomes the permitted ones", body(goodName, goodScopes, goodExpires, `["0.0.0.0/0"]`), caller(clamping),
+			[]string{"allowed_ips"},
 			`{"name":"siem-export","expires_at":"2026-12-01 00:00:00","allowed_ips":["203.0.113.0/24","198.51.100.7"],"allowed_scopes":["members.read"]}`,
 		},
 		{
-			"floor to the second", body(goodName, goodScopes, goodExpires, goodIPs), caller(clamping, expiring(now.Add(90*time.Minute+999*time.Millisecond))), []string{"expires_at"},
+			"floor to the second", body(goodName, goodScopes, goodExpires, goodIPs), caller(clamping, expiring(now.Add(90*time.Minute+999*time.Millisecond))),
+			[]string{"expires_at"},
 			`{"name":"siem-export","expires_at":"2026-11-24 13:30:00","allowed_ips":["203.0.113.10"],"allowed_scopes":["members.read"]}`,
 		},
 	} {

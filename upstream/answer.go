@@ -132,11 +132,11 @@ func (f *Forwarder) receive(ctx context.Context, r *Request, in *http.Response, 
 	}
 	out.body.scanned = newScanned(in.Body, t)
 	out.body.hold()
-	switch err := out.body.err; {
-	case err == nil:
-	case err == io.EOF: //nolint:errorlint // as above
-		out.ContentLength = int64(out.body.filled)
-	default:
+	err := out.body.err
+	if err == io.EOF { //nolint:errorlint // as above
+		out.ContentLength, err = int64(out.body.filled), nil
+	}
+	if err != nil {
 		_ = in.Body.Close()
 		out.body.release()
 		if errors.Is(err, ErrLeak) {

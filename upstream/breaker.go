@@ -41,8 +41,7 @@ func healthOf(err error) health {
 	if err == nil {
 		return alive
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.health
 	}
 	return unclear // a panic on its way through

@@ -276,7 +276,7 @@ func (f *Forwarder) send(ctx context.Context, r *Request) (*http.Response, *toke
 	}
 	clone := plain.WithContext(ctx)
 	clone.Header = header
-	in, err := f.transport.RoundTrip(clone) //nolint:bodyclose // receive and Response.Body close it
+	in, err := f.transport.RoundTrip(clone)
 	return in, t, err
 }
 

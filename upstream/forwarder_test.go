@@ -30,7 +30,7 @@ func TestDoSendsWhatWasDecidedAndNoMore(t *testing.T) {
 		Header                  http.Header
 	}
 	var got seen
-	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = seen{r.Method, r.RequestURI, r.Host, string(body), r.ContentLength, r.Header}
 	})
@@ -52,23 +52,28 @@ func TestDoSendsWhatWasDecidedAndNoMore(t *testing.T) {
 		want seen
 	}{
 		{
-			"a read", upstream.Request{Method: "GET", Path: "/api/v1/members"},
+			"a read",
+			upstream.Request{Method: "GET", Path: "/api/v1/members"},
 			seen{"GET", "/api/v1/members", host, "", 0, header()},
 		},
 		{
-			"a read with a body, as the logs take it", upstream.Request{Method: "GET", Path: "/api/v1/system-level-logs", Body: []byte(`{"page":1}`)},
+			"a read with a body, as the logs take it",
+			upstream.Request{Method: "GET", Path: "/api/v1/system-level-logs", Body: []byte(`{"page":1}`)},
 			seen{"GET", "/api/v1/system-level-logs", host, `{"page":1}`, 10, header("Content-Length", "10", "Content-Type", "application/json")},
 		},
 		{
-			"a change", upstream.Request{Method: "POST", Path: "/api/v1/member", Body: []byte(`{}`)},
+			"a change",
+			upstream.Request{Method: "POST", Path: "/api/v1/member", Body: []byte(`{}`)},
 			seen{"POST", "/api/v1/member", host, `{}`, 2, header("Content-Length", "2", "Content-Type", "application/json")},
 		},
 		{
-			"a change without a body", upstream.Request{Method: "POST", Path: "/api/v1/member/7/disconnect", Body: []byte{}},
+			"a change without a body",
+			upstream.Request{Method: "POST", Path: "/api/v1/member/7/disconnect", Body: []byte{}},
 			seen{"POST", "/api/v1/member/7/disconnect", host, "", 0, header("Content-Length", "0")},
 		},
 		{
-			"a removal", upstream.Request{Method: "DELETE", Path: "/api/v1/member/a~b.c_d-e"},
+			"a removal",
+			upstream.Request{Method: "DELETE", Path: "/api/v1/member/a~b.c_d-e"},
 			seen{"DELETE", "/api/v1/member/a~b.c_d-e", host, "", 0, header()},
 		},
 	} {
@@ -123,14 +128,27 @@ func TestDoRejectsStatuses(t *testing.T) {
 	}{
 		{101, policy.UpstreamStatus},
 		{206, policy.UpstreamStatus},
-		{300, policy.UpstreamRedirect}, {301, policy.UpstreamRedirect}, {302, policy.UpstreamRedirect},
-		{303, policy.UpstreamRedirect}, {307, policy.UpstreamRedirect}, {308, policy.UpstreamRedirect},
+		{300, policy.UpstreamRedirect},
+		{301, policy.UpstreamRedirect},
+		{302, policy.UpstreamRedirect},
+		{303, policy.UpstreamRedirect},
+		{307, policy.UpstreamRedirect},
+		{308, policy.UpstreamRedirect},
 		{304, policy.UpstreamStatus},
 		{401, policy.UpstreamUnauthorized},
 		{403, policy.UpstreamForbidden},
-		{402, policy.UpstreamStatus}, {405, policy.UpstreamStatus}, {407, policy.UpstreamStatus}, {410, policy.UpstreamStatus},
-		{418, policy.UpstreamStatus}, {600, policy.UpstreamError}, {999, policy.UpstreamError},
-		{500, policy.UpstreamError}, {501, policy.UpstreamError}, {502, policy.UpstreamError}, {503, policy.UpstreamError}, {504, policy.UpstreamError},
+		{402, policy.UpstreamStatus},
+		{405, policy.UpstreamStatus},
+		{407, policy.UpstreamStatus},
+		{410, policy.UpstreamStatus},
+		{418, policy.UpstreamStatus},
+		{600, policy.UpstreamError},
+		{999, policy.UpstreamError},
+		{500, policy.UpstreamError},
+		{501, policy.UpstreamError},
+		{502, policy.UpstreamError},
+		{503, policy.UpstreamError},
+		{504, policy.UpstreamError},
 	} {
 		var elsewhere atomic.Int32
 		other := serve(t, func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) })

@@ -67,7 +67,7 @@ func check(t *testing.T, body, mark, lengths []byte, hold bool, read int) {
 	got, err := drain(&s, hold, read)
 	at := bytes.Index(body, mark)
 	switch {
-	case at < 0 && err != io.EOF:
+	case at < 0 && !errors.Is(err, io.EOF):
 		t.Fatalf("a clean body ended with %v", err)
 	case at < 0 && !bytes.Equal(got, body):
 		t.Fatalf("of a clean body of %d bytes %d came through", len(body), len(got))

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -226,9 +227,7 @@ func TestEmptiedTokenIsNotUsed(t *testing.T) {
 func trusting(s *httptest.Server, more map[string]any) map[string]any {
 	der := base64.StdEncoding.EncodeToString(s.Certificate().Raw)
 	tls := map[string]any{"ca": map[string]any{"provider": "inline", "trusted_ca_certs": []string{der}}}
-	for k, v := range more {
-		tls[k] = v
-	}
+	maps.Copy(tls, more)
 	return map[string]any{"tls": tls}
 }
 

@@ -107,7 +107,7 @@ func (m *master) watch(ctx context.Context, poll <-chan time.Time) {
 			return
 		case <-events:
 			quiet = time.After(settle)
-		case <-overflows:
+		case <-overflows: //nolint:errcheck // an overflow, whatever its words
 			quiet = time.After(settle)
 		case <-quiet:
 			quiet = nil

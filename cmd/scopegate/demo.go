@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -65,8 +66,8 @@ type demo struct {
 }
 
 func (d *demo) stop() {
-	for i := len(d.close) - 1; i >= 0; i-- {
-		d.close[i]()
+	for _, stop := range slices.Backward(d.close) {
+		stop()
 	}
 }
 
@@ -188,10 +189,10 @@ curl -s -H 'Authorization: Bearer %s' %s/_scopegate/v1/whoami
 }
 
 // call makes one request of the tour.
-func (d *demo) call(ctx context.Context, method, url, bearer string, body io.Reader, header ...string) (*http.Response, []byte, error) {
+func (d *demo) call(ctx context.Context, method, url, bearer string, body io.Reader, header ...string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, err
 	}
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
@@ -204,9 +205,9 @@ func (d *demo) call(ctx context.Context, method, url, bearer string, body io.Rea
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	return resp, answer, err
+	return resp.StatusCode, answer, err
 }

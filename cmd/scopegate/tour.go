@@ -120,12 +120,12 @@ func (d *demo) take(ctx context.Context, w io.Writer, n int, s step) ([]byte, er
 		fmt.Fprintf(w, "   %s\n", s.body)
 		body = strings.NewReader(s.body)
 	}
-	resp, answer, err := d.call(ctx, s.method, s.url, s.bearer, body, s.header...)
+	status, answer, err := d.call(ctx, s.method, s.url, s.bearer, body, s.header...)
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(w, "   -> %d %s\n\n", resp.StatusCode, shorten(answer))
-	if resp.StatusCode != s.status || !bytes.Contains(answer, []byte(s.answer)) {
+	fmt.Fprintf(w, "   -> %d %s\n\n", status, shorten(answer))
+	if status != s.status || !bytes.Contains(answer, []byte(s.answer)) {
 		return nil, fmt.Errorf("step %d (%s): expected status %d and %q in the answer", n, s.what, s.status, s.answer)
 	}
 	return answer, nil
@@ -179,7 +179,7 @@ func (d *demo) showAudit(w io.Writer, secret string) error {
 }
 
 func (d *demo) showMetrics(ctx context.Context, w io.Writer) error {
-	resp, answer, err := d.call(ctx, http.MethodGet, d.metrics+"/metrics", "", nil)
+	status, answer, err := d.call(ctx, http.MethodGet, d.metrics+"/metrics", "", nil)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (d *demo) showMetrics(ctx context.Context, w io.Writer) error {
 			found++
 		}
 	}
-	if resp.StatusCode != http.StatusOK || found == 0 {
+	if status != http.StatusOK || found == 0 {
 		return errors.New("the metrics show no request of this gateway")
 	}
 	fmt.Fprintln(w, "\neverything came out as it should")
