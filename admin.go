@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/scopes"
 )
 
@@ -29,6 +30,13 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 		ID:  "admin.api.scopegate",
 		New: func() caddy.Module { return new(Admin) },
 	}
+}
+
+// Provision makes the gateways' metrics known to the configuration that the
+// admin endpoint now belongs to. Where that configuration fails to load, the
+// endpoint stays with it, and the gateways that run on would not be seen.
+func (Admin) Provision(ctx caddy.Context) error {
+	return metrics.Register(ctx.GetMetricsRegistry())
 }
 
 // Routes returns the routes. They look the gateways up at each request:
@@ -124,4 +132,7 @@ func writeJSON(w http.ResponseWriter, v any) error {
 }
 
 // Interface guards.
-var _ caddy.AdminRouter = (*Admin)(nil)
+var (
+	_ caddy.Provisioner = (*Admin)(nil)
+	_ caddy.AdminRouter = (*Admin)(nil)
+)

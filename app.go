@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -27,8 +28,13 @@ type App struct {
 	gateways map[string]*Gateway
 }
 
-// running is the app of the configuration that runs now.
-var running atomic.Pointer[App]
+// started are the apps that were started and not stopped, the newest last.
+// There are two while a reload is under way. If that fails after all, since
+// something else could not start, the one before is left, as it should.
+var started struct {
+	sync.Mutex
+	apps []*App
+}
 
 // CaddyModule returns the Caddy module information.
 func (App) CaddyModule() caddy.ModuleInfo {
@@ -40,14 +46,28 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Start makes the gateways of this configuration the running ones.
 func (a *App) Start() error {
-	running.Store(a)
+	started.Lock()
+	defer started.Unlock()
+	started.apps = append(started.apps, a)
 	return nil
 }
 
-// Stop takes them out again, unless a newer configuration has started.
+// Stop takes them out again.
 func (a *App) Stop() error {
-	running.CompareAndSwap(a, nil)
+	started.Lock()
+	defer started.Unlock()
+	started.apps = slices.DeleteFunc(started.apps, func(other *App) bool { return other == a })
 	return nil
+}
+
+// running returns the app of the configuration that runs now, nil for none.
+func running() *App {
+	started.Lock()
+	defer started.Unlock()
+	if len(started.apps) == 0 {
+		return nil
+	}
+	return started.apps[len(started.apps)-1]
 }
 
 // register makes the gateway known to its configuration. Two of one name
@@ -70,7 +90,7 @@ func (g *Gateway) register(ctx caddy.Context) error {
 
 // gateway finds a running gateway by name.
 func gateway(name string) (*Gateway, bool) {
-	a := running.Load()
+	a := running()
 	if a == nil {
 		return nil, false
 	}
@@ -80,7 +100,7 @@ func gateway(name string) (*Gateway, bool) {
 
 // gateways lists the running gateways by name.
 func gateways() []*Gateway {
-	a := running.Load()
+	a := running()
 	if a == nil {
 		return nil
 	}

@@ -67,13 +67,21 @@ var (
 	answerCount = len(decisionNames) * classCount
 )
 
+// Register registers the families in reg, which may hold them already.
+func Register(reg prometheus.Registerer) error {
+	if err := reg.Register(everything{}); err != nil && !ours(err) {
+		return fmt.Errorf("registering the families: %w", err)
+	}
+	return nil
+}
+
 // New opens the metrics of a gateway and registers their families in reg,
 // which may hold them already for another gateway. Teams and operations are
 // the names that its events will bring; any other name counts as no team and
 // no operation.
 func New(reg prometheus.Registerer, gateway string, teams, operations []string) (*Metrics, error) {
-	if err := reg.Register(everything{}); err != nil && !ours(err) {
-		return nil, fmt.Errorf("registering the families: %w", err)
+	if err := Register(reg); err != nil {
+		return nil, err
 	}
 	m := &Metrics{
 		gateway:    gateway,
