@@ -3,6 +3,7 @@ package scopegate
 import (
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -29,9 +30,18 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("scopegate", httpcaddyfile.Before, "basic_auth")
 }
 
+// parseCaddyfile also checks what was read, while it is still known where it
+// stands, and before a token that was written out in it could be printed.
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	g := new(Gateway)
-	return g, g.UnmarshalCaddyfile(h.Dispenser)
+	h.Next()
+	g, at := new(Gateway), source(h.Dispenser)
+	if err := g.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(g.check(), g.Validate()); err != nil {
+		return nil, fmt.Errorf("the gateway at %s: %w", at, err)
+	}
+	return g, nil
 }
 
 // UnmarshalCaddyfile sets up the gateway from Caddyfile tokens:

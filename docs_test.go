@@ -193,8 +193,8 @@ func testNames(t *testing.T) map[string]bool {
 func TestAuditFieldsAreDocumented(t *testing.T) {
 	var r audit.Record
 	v := reflect.ValueOf(&r).Elem()
-	for i := range v.NumField() {
-		switch f := v.Field(i); f.Kind() {
+	for _, f := range v.Fields() {
+		switch f.Kind() {
 		case reflect.String:
 			f.SetString("x")
 		case reflect.Slice:
@@ -246,8 +246,8 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		"Audit": reflect.TypeFor[scopegate.Audit](),
 	} {
 		want := map[string]bool{}
-		for i := range of.NumField() {
-			if name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); name != "" {
+		for f := range of.Fields() {
+			if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
 				want[name] = true
 			}
 		}

@@ -145,7 +145,7 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 // check is all of Provision that needs no I/O.
 func (g *Gateway) check() error {
 	var errs []error
-	if !validName(g.Name) {
+	if g.Name != "" && !validName(g.Name) {
 		errs = append(errs, fmt.Errorf("gateway: %w", errName(g.Name)))
 	}
 	if g.Upstream == nil {

@@ -84,8 +84,7 @@ type reader struct {
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	// Not t.TempDir: its names are too long for a socket.
-	dir, err := os.MkdirTemp("", "scopegate-readme-")
+	dir, err := os.MkdirTemp("", "scopegate-readme-") //nolint:usetesting // its names are too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +262,7 @@ func (r *reader) exchange(t *testing.T, text string) {
 	}
 	req.RequestURI, req.URL.Scheme, req.URL.Host = "", "http", r.example
 	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-	if r.answer, err = http.DefaultClient.Do(req); err != nil { //nolint:bodyclose // read and closed below
+	if r.answer, err = http.DefaultClient.Do(req); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := io.ReadAll(r.answer.Body)
