@@ -31,6 +31,18 @@ type durableLog struct {
 // Destruct closes the file when no gateway writes to it any more.
 func (d *durableLog) Destruct() error { return d.file.Close() }
 
+// closeMirror closes a mirror. Caddy's net writer panics when it is closed
+// before it ever connected, which soft_start permits; that must end neither a
+// reload nor the process.
+func closeMirror(w io.Closer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("closing an audit mirror: %v", p)
+		}
+	}()
+	return w.Close()
+}
+
 // keepAllDays is what "never delete" is in days: a hundred years, which still
 // fits where the writer turns it into nanoseconds.
 const keepAllDays = 36500
@@ -86,7 +98,7 @@ func (g *Gateway) closeAudit() error {
 		errs = append(errs, g.log.Close())
 	}
 	for _, m := range g.mirrors {
-		errs = append(errs, m.Close())
+		errs = append(errs, closeMirror(m))
 	}
 	if g.logFile != nil {
 		_, err := auditFiles.Delete(g.logFile.key)

@@ -439,3 +439,33 @@ func TestMirrorsBesideTheFile(t *testing.T) {
 		t.Errorf("%s %s", g.Audit.WriterRaw, g.Audit.MirrorsRaw)
 	}
 }
+
+// A collector that is down when the gateway starts must not take it along when
+// it stops.
+func TestMirrorThatNeverConnected(t *testing.T) {
+	g := parse(t, `scopegate {
+		upstream http://127.0.0.1:1 {
+			master_token {env.SCOPEGATE_TEST_MASTER}
+		}
+		team red {
+			scopes members.read
+		}
+		audit {
+			output file `+filepath.Join(t.TempDir(), "a.jsonl")+`
+			output net 127.0.0.1:1 {
+				soft_start
+			}
+		}
+	}`)
+	t.Setenv("SCOPEGATE_TEST_MASTER", "0123456789abcdef")
+	ctx, err := caddy.ProvisionContext(&caddy.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Cleanup(); err == nil || !strings.Contains(err.Error(), "mirror") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -255,7 +255,7 @@ func expected(r *audit.Record) map[string]any {
 		"msg": "audit", "gateway": "default",
 		"uuid": r.UUID, "phase": string(r.Phase), "team": r.Team, "credential": r.Credential, "client_ip": r.ClientIP,
 		"operation": r.Operation, "scope": r.Scope, "decision": string(r.Decision), "reason": r.Reason,
-		"status": float64(r.Status), "upstream_status": float64(r.UpstreamStatus), "duration": r.Duration.Seconds(),
+		"status": float64(r.Status), "upstream_status": float64(r.UpstreamStatus), "duration": float64(r.Duration) / float64(time.Second),
 		"request_size": float64(r.RequestSize), "size": float64(r.Size), "token_id": r.TokenID,
 		"requested_scopes": r.RequestedScopes, "granted_scopes": r.GrantedScopes, "expires_at": r.ExpiresAt,
 		"allowed_ips": r.AllowedIPs, "clamped": r.Clamped,
