@@ -29,12 +29,13 @@ type Sink struct {
 // to join. It costs a lone caller a few turns of the scheduler and no more.
 const sociable = 64
 
-// batch is lines that are written together and share their fate.
+// batch is lines that are written together.
 type batch struct {
 	lines   []byte
 	callers int // yet to leave
-	written sync.WaitGroup
-	err     error
+	done    sync.WaitGroup
+	written int   // how many bytes of the lines the destination took
+	err     error // why not all of them
 }
 
 // NewSink makes the sink of a destination that nothing else writes to. The
@@ -42,30 +43,31 @@ type batch struct {
 func NewSink(w io.Writer) *Sink { return &Sink{w: w} }
 
 // Write writes one line, which ends in a newline. After an error the line may
-// stand in part or whole, and so may those that went out with it: none of their
-// callers is told that it was recorded.
+// stand in part or, where the writer says so, whole. A caller whose line went
+// out whole before others met a full disk is told so.
 func (s *Sink) Write(line []byte) (int, error) {
-	b, first := s.join(line)
-	if first {
+	b, end := s.join(line)
+	if end == len(line) { // the first in it writes it
 		s.write(b)
 	} else {
-		b.written.Wait()
+		b.done.Wait()
 	}
-	return len(line), s.leave(b)
+	return s.leave(b, len(line), end)
 }
 
-// join adds a line to the batch that is gathering. Whoever is the first in it
-// writes it.
-func (s *Sink) join(line []byte) (b *batch, first bool) {
+// join adds a line to the batch that is gathering, and tells where in it the
+// line ends.
+func (s *Sink) join(line []byte) (b *batch, end int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if first = s.next == nil; first {
+	if s.next == nil {
 		s.next = s.empty()
-		s.next.written.Add(1)
+		s.next.done.Add(1)
 	}
-	s.next.lines = append(s.next.lines, line...)
-	s.next.callers++
-	return s.next, first
+	b = s.next
+	b.lines = append(b.lines, line...)
+	b.callers++
+	return b, len(b.lines)
 }
 
 func (s *Sink) empty() *batch {
@@ -99,32 +101,37 @@ func (s *Sink) write(b *batch) {
 		s.company--
 	}
 	s.mu.Unlock()
-	err := s.put(b.lines)
+	n, err := s.put(b.lines)
 	s.mu.Lock()
-	s.err, b.err = err, err
+	s.err = err
+	b.written, b.err = n, err
 	s.mu.Unlock()
-	b.written.Done()
+	b.done.Done()
 }
 
-// leave returns what became of a batch. The last one to leave puts it away.
-func (s *Sink) leave(b *batch) error {
+// leave tells what became of a line of a batch. The last caller to leave puts
+// the batch away.
+func (s *Sink) leave(b *batch, length, end int) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := b.err
+	n = min(max(0, b.written-(end-length)), length)
+	if n < length || b.written >= len(b.lines) {
+		err = b.err // also where all was taken and an error told nevertheless
+	}
 	if b.callers--; b.callers == 0 {
 		b.lines, b.err = b.lines[:0], nil
 		s.spare = append(s.spare, b)
 	}
-	return err
+	return n, err
 }
 
 // put writes whole lines. A line torn by a full disk is first given its end:
 // without that the next record would be glued to it, and both would be lost to
 // a reader.
-func (s *Sink) put(lines []byte) error {
+func (s *Sink) put(lines []byte) (int, error) {
 	if s.torn {
-		if err := s.call(newline); err != nil {
-			return err
+		if _, err := s.call(newline); err != nil {
+			return 0, err
 		}
 	}
 	return s.call(lines)
@@ -132,15 +139,15 @@ func (s *Sink) put(lines []byte) error {
 
 var newline = []byte{'\n'}
 
-func (s *Sink) call(p []byte) error {
+func (s *Sink) call(p []byte) (int, error) {
 	n, err := s.w.Write(p)
 	if n != len(p) && err == nil {
 		err = io.ErrShortWrite
 	}
 	if n > 0 { // or the line before is as it was
-		s.torn = p[n-1] != '\n'
+		s.torn = n > len(p) || p[n-1] != '\n'
 	}
-	return err
+	return n, err
 }
 
 // failure returns the error of the last write, nil before the first one.
