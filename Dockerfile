@@ -17,14 +17,13 @@
 # one that your own registry holds.
 ARG BUILDER=docker.io/library/golang:1.26-bookworm
 
-FROM ${BUILDER} AS build
+# Go compiles for any platform by itself, so that no emulation is needed.
+FROM --platform=${BUILDPLATFORM} ${BUILDER} AS build
 WORKDIR /src
 # The modules first: they change less often than the code.
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-# Empty where the builder does not know them, which is what Go takes for this
-# machine's own.
 ARG TARGETOS
 ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \

@@ -170,7 +170,9 @@ func copyBody(w http.ResponseWriter, resp *upstream.Response) (written int64, er
 func (q *request) send(status int, contentType []string, body []byte) bool {
 	h := q.w.Header()
 	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if len(body) > countedAlready {
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
 	q.seal(h)
 	q.status = status
 	q.w.WriteHeader(status)
@@ -182,8 +184,15 @@ func (q *request) send(status int, contentType []string, body []byte) bool {
 	return err == nil
 }
 
+// countedAlready is up to how many bytes net/http finds a body's length out by
+// itself. A permitted answer has eight headers without it and Caddy's own
+// Server, and eight is what a map of Go holds before it grows to a table, which
+// net/http then copies: the ninth costs more than the eight.
+const countedAlready = 2 << 10
+
 // seal sets what every answer carries.
 func (q *request) seal(h http.Header) {
+	delete(h, "Server")
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
 	if q.id != "" {

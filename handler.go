@@ -96,6 +96,7 @@ func (q *request) open() {
 	q.repl, _ = q.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if q.repl != nil {
 		q.id, _ = q.repl.GetString("http.request.uuid")
+		q.repl.Map(q.placeholder)
 	}
 	ip, _ := caddyhttp.GetVar(q.r.Context(), caddyhttp.ClientIPVarKey).(string)
 	q.client = parseClient(ip)
@@ -103,6 +104,22 @@ func (q *request) open() {
 	if q.r.ContentLength > 0 {
 		q.record.RequestSize = q.r.ContentLength
 	}
+}
+
+// placeholder answers Caddy's logs when they ask, which few do: nothing is made
+// for them beforehand.
+func (q *request) placeholder(key string) (any, bool) {
+	switch key {
+	case "http.scopegate.team":
+		return q.record.Team, q.caller != nil
+	case "http.scopegate.operation":
+		return q.record.Operation, q.match.Operation != nil
+	case "http.scopegate.scope":
+		return q.record.Scope, q.match.Operation != nil
+	case "http.scopegate.reason":
+		return q.reason.String(), true
+	}
+	return nil, false
 }
 
 // parseClient reads Caddy's trusted client address. What it cannot read
@@ -132,8 +149,7 @@ func (q *request) identify() *refusal {
 		q.caller = caller
 		q.record.Team, q.record.Credential = caller.Identity.Team.Name, caller.Identity.Credential
 		if q.repl != nil {
-			q.repl.Set("http.auth.user.id", caller.Identity.Credential)
-			q.repl.Set("http.scopegate.team", caller.Identity.Team.Name)
+			q.repl.Set("http.auth.user.id", caller.Identity.Credential) // whatever stood there
 		}
 	}
 	if reason != policy.Allowed {
@@ -148,19 +164,16 @@ func (q *request) decide() *refusal {
 	id := &q.caller.Identity
 	q.match = q.g.rules.router.Match(q.r.Method, q.r.URL.EscapedPath())
 	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, q.started)
-	q.verdict.Headers(q.w.Header().Set)
-	q.w.Header()["X-Oauth-Scopes"] = q.g.granted[limitKey(id)]
+	h := q.w.Header()
+	q.verdict.Headers(func(name, value string) { h[name] = []string{value} })
+	h["X-Oauth-Scopes"] = q.g.granted[limitKey(id)]
 
 	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason})
 	if op := d.Operation; op != nil {
 		scope := op.ScopeName()
 		q.record.Operation, q.record.Scope = op.ID, scope
 		if scope != "" {
-			q.w.Header().Set("X-Accepted-OAuth-Scopes", scope)
-		}
-		if q.repl != nil {
-			q.repl.Set("http.scopegate.operation", op.ID)
-			q.repl.Set("http.scopegate.scope", scope)
+			h["X-Accepted-Oauth-Scopes"] = q.g.accepted[op]
 		}
 	}
 	if !d.Allow() {
@@ -282,9 +295,6 @@ func (q *request) done() {
 	}
 	if q.match.Operation != nil {
 		op = q.match.Operation.ID
-	}
-	if q.repl != nil {
-		q.repl.Set("http.scopegate.reason", q.reason.String())
 	}
 	q.g.meter.InFlight(-1)
 	q.g.meter.Decided(team, op, q.reason, q.status/100, q.decided)

@@ -74,19 +74,20 @@ type Gateway struct {
 	// Where the audit log goes. Default: a file in Caddy's data directory.
 	Audit *Audit `json:"audit,omitempty"`
 
-	logger  *zap.Logger
-	rules   *compiled
-	auth    *credential.Authenticator
-	granted map[limits.Key][]string // X-OAuth-Scopes of each credential
-	owner   tokenOwner
-	book    *limits.Book
-	plan    *limits.Plan
-	meter   *metrics.Metrics
-	log     *audit.Log
-	logFile *durableLog
-	mirrors []io.WriteCloser
-	forward *upstream.Forwarder
-	inside  tenure
+	logger   *zap.Logger
+	rules    *compiled
+	auth     *credential.Authenticator
+	granted  map[limits.Key][]string        // X-OAuth-Scopes of each credential
+	accepted map[*scopes.Operation][]string // X-Accepted-OAuth-Scopes of each operation
+	owner    tokenOwner
+	book     *limits.Book
+	plan     *limits.Plan
+	meter    *metrics.Metrics
+	log      *audit.Log
+	logFile  *durableLog
+	mirrors  []io.WriteCloser
+	forward  *upstream.Forwarder
+	inside   tenure
 }
 
 // CaddyModule returns the Caddy module information.
@@ -115,6 +116,10 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	g.granted = map[limits.Key][]string{}
 	for _, c := range g.rules.credentials {
 		g.granted[limitKey(&c.Identity)] = []string{c.Identity.Scopes.String()}
+	}
+	g.accepted = map[*scopes.Operation][]string{}
+	for _, op := range g.rules.router.Operations() {
+		g.accepted[op] = []string{op.ScopeName()}
 	}
 
 	if err := g.register(ctx); err != nil {

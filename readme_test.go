@@ -84,7 +84,7 @@ type reader struct {
 
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "scopegate-readme-") //nolint:usetesting // its names are too long for a socket
+	dir, err := os.MkdirTemp("", "scopegate-readme-")
 	if err != nil {
 		t.Fatal(err)
 	}

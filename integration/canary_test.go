@@ -27,6 +27,7 @@ type aviary struct {
 // searches all that comes out of it: the master token is nowhere, and a local
 // key is only where Caddy itself was told to log credentials.
 func TestSecretsStayInside(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, source, servers string }{
 		{"token in a variable, credentials logged", "master_token {env.MASTER}", "trace\n log_credentials"},
 		{"token in a file, credentials not logged", "master_token_file {$DIR}/master", "trace"},
@@ -78,7 +79,7 @@ func newAviary(t *testing.T, source, servers string) (v *aviary, config string) 
 	scopegate {
 		upstream {$UPSTREAM} {
 			`+source+`
-			timeout 1s
+			timeout 2s
 			retries 0
 		}
 		team ops {
@@ -155,7 +156,7 @@ func (v *aviary) misuse(t *testing.T, config string) {
 		simulator.LeakHeader("X-Debug", master), simulator.LeakHeader("Content-Type", master), simulator.LeakHeader("Date", master), simulator.LeakHeader(master, "x"),
 		simulator.LeakBody(master, 0), simulator.LeakBody(master, 64<<10-7), simulator.LeakBody(master, 300<<10),
 		simulator.LeakBody(strings.ReplaceAll(master, "/", `\/`), 1000), simulator.LeakBody(strings.ReplaceAll(master, "/", `\/`), 64<<10-7),
-		simulator.Trickle(time.Second), plainly(`{"created_id":"` + master + `"}`), plainly(`[{"id":"` + master + `"}]`),
+		simulator.Trickle(time.Minute), plainly(`{"created_id":"` + master + `"}`), plainly(`[{"id":"` + master + `"}]`),
 	} {
 		for _, op := range []string{"/api/v1/members", "/api/v1/tokens"} {
 			heal := v.sim.Fail(simulator.Fault{Effect: effect})

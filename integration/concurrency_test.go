@@ -12,6 +12,7 @@ import (
 // TestChangeOutlivesItsCaller lets a caller hang up while a change is under
 // way: it is carried out, and its end is on record.
 func TestChangeOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "timeout 20s")
 	arrived, release := make(chan struct{}), make(chan struct{})
 	p.sim.Fail(simulator.Fault{Operation: "createGroup", Effect: simulator.Hold(arrived, release)})
@@ -48,6 +49,7 @@ func TestChangeOutlivesItsCaller(t *testing.T) {
 // TestReadEndsWithItsCaller lets a caller hang up while a read is under way:
 // nobody is left to read it for.
 func TestReadEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "timeout 20s")
 	arrived, gone := make(chan struct{}), make(chan struct{})
 	p.sim.Fail(simulator.Fault{Operation: "listMembers", Times: 1, Effect: func(_ http.ResponseWriter, r *http.Request, _ func() simulator.Answer) {
@@ -82,6 +84,7 @@ func TestReadEndsWithItsCaller(t *testing.T) {
 // three quarters of them, the rest is left to others, and a team's own bound
 // comes before that.
 func TestOneTeamCannotTakeAllPlaces(t *testing.T) {
+	t.Parallel()
 	busy, other, bounded := newHolder("busy", "a", "members.read-all"), newHolder("other", "b", "members.read-all"), newHolder("bounded", "c", "members.read-all")
 	sim := simulator.New(simulator.Options{})
 	up := httptest.NewServer(sim)

@@ -97,7 +97,8 @@ type fault struct {
 // all of it is on record, that no change is ever sent twice, and that the
 // next request goes well.
 func TestFaultsUpstream(t *testing.T) {
-	p := newPair(t, "timeout 1s\n retries 1")
+	t.Parallel()
+	p := newPair(t, "timeout 2s\n retries 1")
 	master := p.sim.Master()
 	never := make(chan struct{})
 	defer close(never)
@@ -122,7 +123,7 @@ func TestFaultsUpstream(t *testing.T) {
 		fault{name: "half an answer", effect: simulator.Truncate(), status: 502, reason: "upstream_broken", again: true},
 		fault{name: "silence", effect: simulator.Hold(nil, never), status: 504, reason: "upstream_timeout"},
 		fault{name: "a stall", effect: simulator.Stall(nil, never), status: 504, reason: "upstream_timeout"},
-		fault{name: "byte by byte, too slowly", effect: simulator.Trickle(500 * time.Millisecond), status: 504, reason: "upstream_timeout"},
+		fault{name: "byte by byte, too slowly", effect: simulator.Trickle(time.Second), status: 504, reason: "upstream_timeout"},
 		fault{name: "byte by byte", effect: simulator.Trickle(time.Microsecond), status: 200, behind: 200},
 		fault{name: "an encoded answer", effect: simulator.Gzip(), status: 502, reason: "upstream_shape", behind: 200},
 		fault{name: "a huge answer", effect: simulator.Huge(8 << 20), status: 200, behind: 200},
@@ -209,6 +210,7 @@ func (p *pair) suffer(t *testing.T, f fault, operation string) {
 // TestShapesOfTokenAnswers answers the token operations with what they have
 // never been seen to answer: nothing of that goes through.
 func TestShapesOfTokenAnswers(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "timeout 20s\n retries 1")
 	const uuid = `"5f0c2d7e-91b4-4c63-8a17-3e0d5b9f6a21"`
 	for operation, bodies := range map[string][]string{
@@ -236,6 +238,7 @@ func TestShapesOfTokenAnswers(t *testing.T) {
 // TestBreaker sees the breaker hold requests back from an upstream that
 // fails, and let them through again once it does not.
 func TestBreaker(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "timeout 20s\n retries 0")
 	const state = `scopegate_breaker_state{gateway="default"}`
 	heal := p.sim.Fail(simulator.Fault{Effect: simulator.Status(503, nil)})

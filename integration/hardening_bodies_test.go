@@ -116,17 +116,17 @@ func (h *hardening) bodies(t *testing.T) {
 
 // sizes sends bodies up to their bound, beyond it, and not to their end.
 func (h *hardening) sizes(t *testing.T, post exchange) {
-	const mint, any = 64 << 10, 1 << 20
+	const mint, other = 64 << 10, 1 << 20
 	sized := func(n int) string { return `"` + strings.Repeat("a", n-2) + `"` }
 	in := []string{"Transfer-Encoding: chunked"}
 
 	x := post
-	x.name, x.body, x.status, x.sent, x.with = "as large as may be", sized(any), 200, "POST /api/v1/member", sized(any)
+	x.name, x.body, x.status, x.sent, x.with = "as large as may be", sized(other), 200, "POST /api/v1/member", sized(other)
 	h.do(t, x)
 	x = post
-	x.name, x.body, x.status, x.reason = "one byte too large", sized(any+1), 413, "body_too_large"
+	x.name, x.body, x.status, x.reason = "one byte too large", sized(other+1), 413, "body_too_large"
 	h.do(t, x)
-	x.name, x.body, x.header = "one byte too large, in chunks", chunked(sized(any+1), 8<<10), in
+	x.name, x.body, x.header = "one byte too large, in chunks", chunked(sized(other+1), 8<<10), in
 	h.do(t, x)
 	x.name, x.body, x.header = "only said to be too large", "", []string{"Content-Length: 999999999999", "Content-Type: application/json"}
 	h.do(t, x)

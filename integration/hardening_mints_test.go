@@ -297,7 +297,7 @@ func (h *hardening) mintGrants(t *testing.T) {
 // more. Whether one is refused is not foretold; that what arrives upstream is
 // within the grant is, and that a refusal is one.
 func (h *hardening) randomMints(t *testing.T) {
-	random := rand.New(rand.NewPCG(2, 53)) //nolint:gosec // the same bodies each time
+	random := rand.New(rand.NewPCG(2, 53))
 	pick := func(from ...string) string { return from[random.IntN(len(from))] }
 	list := func(from ...string) string {
 		var some []string

@@ -124,6 +124,7 @@ func (c *callers) caddyfile() string {
 // arrive upstream; whatever arrives there is held against what its caller may
 // do; and what is permitted arrives just as it should.
 func TestHardening(t *testing.T) {
+	t.Parallel()
 	c := newCallers()
 	up := newRecorder(t)
 	h := &hardening{up: up, callers: *c, decided: map[string]exchange{}, counted: series{}}

@@ -210,7 +210,11 @@ func (g *gateway) ask(t *testing.T, path string) (status int, answer string) {
 	return resp.StatusCode, string(body)
 }
 
-// freeAddress finds an address on loopback where nobody listens.
+// given are the addresses that were found free before.
+var given sync.Map
+
+// freeAddress finds an address on loopback where nobody listens, and that no
+// other test was given.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -218,6 +222,9 @@ func freeAddress(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer ln.Close()
+	if _, taken := given.LoadOrStore(ln.Addr().String(), true); taken {
+		return freeAddress(t)
+	}
 	return ln.Addr().String()
 }
 

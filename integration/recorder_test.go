@@ -67,10 +67,10 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	h.Set("WWW-Authenticate", "Bearer")
 	h.Set("Trailer", "X-Trailer")
 	text := anyAnswer
-	switch {
-	case in.RequestURI == "/api/v1/token":
+	switch in.RequestURI {
+	case "/api/v1/token":
 		text = mintAnswer
-	case in.RequestURI == "/api/v1/tokens":
+	case "/api/v1/tokens":
 		text = listAnswer
 	}
 	_, _ = io.WriteString(w, text)

@@ -65,6 +65,7 @@ func (p *pipe) close() {
 // long as nothing can be recorded, nothing is served and nothing arrives
 // upstream; once it can, all is well, without a restart.
 func TestNoRecordNoRequest(t *testing.T) {
+	t.Parallel()
 	sim := simulator.New(simulator.Options{})
 	up := httptest.NewServer(sim)
 	t.Cleanup(up.Close)

@@ -153,7 +153,7 @@ func connect(addr string) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(patience)) //nolint:forcetypeassert // what dialling "tcp" gives
+	return conn.(*net.TCPConn), conn.SetDeadline(time.Now().Add(patience))
 }
 
 // receive reads one answer, and all that comes behind it.

@@ -28,8 +28,8 @@ type job struct {
 	Length  time.Duration // after which no new request begins
 }
 
-// generate sends the requests of one job and answers with a measurement that
-// lacks the processor time, which only the other side of the wire can tell.
+// generate sends the requests of one job and answers with a sample that lacks
+// the processor time, which only the other side of the wire can tell.
 //
 // It speaks HTTP by hand: a client that took as much time as the proxy would
 // measure itself, since on few cores they take it from each other.
@@ -49,12 +49,7 @@ func generate(in io.Reader, out io.Writer) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	sorted := slices.Concat(took...)
-	slices.Sort(sorted)
-	return json.NewEncoder(out).Encode(measurement{
-		Requests: len(sorted), Elapsed: elapsed,
-		P50: quantile(sorted, 0.50), P99: quantile(sorted, 0.99),
-	})
+	return json.NewEncoder(out).Encode(sample{Elapsed: elapsed, Took: slices.Concat(took...)})
 }
 
 // drive keeps one connection busy and returns how long each exchange took.

@@ -116,18 +116,18 @@ func (p *proxy) unidentified(ctx context.Context) (status int, err error) {
 
 // measure puts the proxy under the load of a job. The time that it takes to
 // accept the connections is part of it.
-func (p *proxy) measure(ctx context.Context, j job) (measurement, error) {
+func (p *proxy) measure(ctx context.Context, j job) (sample, error) {
 	before, err := cpuTime(p.pid)
 	if err != nil {
-		return measurement{}, err
+		return sample{}, err
 	}
-	m, err := load(ctx, j)
+	s, err := load(ctx, j)
 	if err != nil {
-		return m, err
+		return s, err
 	}
 	after, err := cpuTime(p.pid)
-	m.CPU = after - before
-	return m, err
+	s.CPU = after - before
+	return s, err
 }
 
 // freePort finds a port that nobody listens on at the moment.

@@ -10,11 +10,33 @@ import (
 	"time"
 )
 
+// sample is what was seen of one contender while it was under load.
+type sample struct {
+	Elapsed time.Duration
+	CPU     time.Duration   // of the proxy's process, user and system
+	Took    []time.Duration // each exchange, in any order
+}
+
+func (s *sample) add(more sample) {
+	s.Elapsed += more.Elapsed
+	s.CPU += more.CPU
+	s.Took = append(s.Took, more.Took...)
+}
+
+// measurement sums a sample up.
+func (s sample) measurement() measurement {
+	sorted := slices.Sorted(slices.Values(s.Took))
+	return measurement{
+		Requests: len(sorted), Elapsed: s.Elapsed, CPU: s.CPU,
+		P50: quantile(sorted, 0.50), P99: quantile(sorted, 0.99),
+	}
+}
+
 // measurement is what one contender did in one round.
 type measurement struct {
 	Requests int           `json:"requests"`
 	Elapsed  time.Duration `json:"elapsed_ns"`
-	CPU      time.Duration `json:"cpu_ns"` // of the proxy's process, user and system
+	CPU      time.Duration `json:"cpu_ns"`
 	P50      time.Duration `json:"p50_ns"`
 	P99      time.Duration `json:"p99_ns"`
 }
@@ -29,6 +51,12 @@ func (m measurement) rate() float64 { return float64(m.Requests) / m.Elapsed.Sec
 type round struct {
 	Bare    measurement `json:"bare"`
 	Gateway measurement `json:"gateway"`
+}
+
+// String is the round in a line.
+func (r round) String() string {
+	return fmt.Sprintf("CPU %.1f / %.1f us, %.0f / %.0f requests/s",
+		r.Gateway.cost()/1e3, r.Bare.cost()/1e3, r.Gateway.rate(), r.Bare.rate())
 }
 
 // result is what a run found out. Its ratios are the gateway's figure in the
@@ -54,18 +82,18 @@ func judge(conditions string, rounds []round) result {
 
 // write prints the table or all of it as JSON, and in any case the last line.
 func (r result) write(w io.Writer, asJSON bool) error {
-	print := r.table
+	show := r.table
 	if asJSON {
-		print = r.json
+		show = r.json
 	}
-	if err := print(w); err != nil {
+	if err := show(w); err != nil {
 		return err
 	}
 	verdict := "short"
 	if r.OK {
 		verdict = "ok"
 	}
-	_, err := fmt.Fprintf(w, "compare: cpu_ratio=%.2f rps_ratio=%.2f goal=%.2f %s\n", r.CPURatio, r.RateRatio, r.Goal, verdict)
+	_, err := fmt.Fprintf(w, "compare: cpu_ratio=%.3f rps_ratio=%.3f goal=%.2f %s\n", r.CPURatio, r.RateRatio, r.Goal, verdict)
 	return err
 }
 

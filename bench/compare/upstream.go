@@ -36,7 +36,7 @@ func serveUpstream(in io.Reader, out io.Writer) error {
 		_, _ = io.Copy(io.Discard, in)
 		_ = server.Close()
 	}()
-	if err := server.Serve(ln); err != http.ErrServerClosed { //nolint:errorlint // Serve never wraps it
+	if err := server.Serve(ln); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
