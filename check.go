@@ -151,7 +151,7 @@ func (p *preflight) tokenFile(g *Gateway) {
 	switch {
 	case err != nil:
 		p.add("fail", "file mode", fmt.Sprintf("the master token's file cannot be read: %v", err), "make it readable for the gateway's user")
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&0o037 != 0:
 		p.add("fail", "file mode", fmt.Sprintf("%s has mode %04o: others can read the master token", path, info.Mode().Perm()), "chmod 0400 "+path)
 	default:
 		p.add("ok", "file mode", fmt.Sprintf("%s has mode %04o", path, info.Mode().Perm()), "")

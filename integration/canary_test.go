@@ -86,7 +86,7 @@ func newAviary(t *testing.T, source, servers string) (v *aviary, config string) 
 			scopes `+strings.Join(scopesBut(), " ")+`
 			mint {
 				scopes members.read
-				allowed_ips 203.0.113.0/24
+				allowed_ips 198.51.100.0/24
 			}
 			rate_limit 1000 1h
 			`+v.caller.block()+`
@@ -145,7 +145,7 @@ func (v *aviary) misuse(t *testing.T, config string) {
 		{method: "POST", target: "/api/v1/token", key: key, body: `{"name":"` + key + `"}`},
 		{method: "POST", target: "/api/v1/token", key: key, body: `{"` + key + `":1}`},
 		{method: "POST", target: "/api/v1/token", key: key, body: strings.Replace(minting("members.read"), "members.read", key, 1)},
-		{method: "POST", target: "/api/v1/token", key: key, body: strings.Replace(minting("members.read"), "203.0.113.9", key, 1)},
+		{method: "POST", target: "/api/v1/token", key: key, body: strings.Replace(minting("members.read"), "198.51.100.9", key, 1)},
 		{method: "POST", target: "/api/v1/group", key: key, body: `{"a":"` + key},
 	} {
 		v.note(fmt.Sprintf("answer of wrong call %d", i), send(t, v.addr, c))

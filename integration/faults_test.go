@@ -35,7 +35,7 @@ func newPair(t *testing.T, options string) *pair {
 			scopes `+strings.Join(scopesBut(), " ")+`
 			mint {
 				scopes members.read
-				allowed_ips 203.0.113.0/24
+				allowed_ips 198.51.100.0/24
 			}
 			`+p.caller.block()+`
 		}

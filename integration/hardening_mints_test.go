@@ -21,7 +21,7 @@ var mintFields = []string{"name", "expires_at", "allowed_ips", "allowed_scopes"}
 func goodFields() map[string]string {
 	return map[string]string{
 		"name": `"report"`, "expires_at": `"` + in(3*24*time.Hour) + `"`,
-		"allowed_ips": `["203.0.113.9"]`, "allowed_scopes": `["members.read"]`,
+		"allowed_ips": `["198.51.100.9"]`, "allowed_scopes": `["members.read"]`,
 	}
 }
 
@@ -225,29 +225,29 @@ func (h *hardening) mintExpiries(t *testing.T, by *holder) {
 func (h *hardening) mintAddresses(t *testing.T, by *holder) {
 	for list, reason := range map[string]string{
 		`["0.0.0.0/0"]`: beyondAddress, `["::/0"]`: beyondAddress, `["0.0.0.0"]`: beyondAddress, `["::"]`: beyondAddress, `["::ffff:0.0.0.0/96"]`: beyondAddress,
-		`["::ffff:0:0/95"]`: invalid, `["203.0.112.0/23"]`: beyondAddress, `["203.0.0.0/16"]`: beyondAddress, `["198.51.100.7"]`: beyondAddress, `["203.0.114.0"]`: beyondAddress,
-		`["203.0.113.9","198.51.100.7"]`: beyondAddress, `["203.0.113.9","0.0.0.0/0"]`: beyondAddress, `["::ffff:198.51.100.7"]`: beyondAddress,
-		`["2001:db8:2::1"]`: beyondAddress, `["2001:db8::/32"]`: beyondAddress, `["64:ff9b::cb00:7109"]`: beyondAddress, `["2002:cb00:7109::"]`: beyondAddress, `["127.0.0.1"]`: beyondAddress,
-		`["::203.0.113.9"]`: beyondAddress,
+		`["::ffff:0:0/95"]`: invalid, `["198.51.100.0/23"]`: beyondAddress, `["198.51.0.0/16"]`: beyondAddress, `["203.0.113.7"]`: beyondAddress, `["198.51.101.0"]`: beyondAddress,
+		`["198.51.100.9","203.0.113.7"]`: beyondAddress, `["198.51.100.9","0.0.0.0/0"]`: beyondAddress, `["::ffff:203.0.113.7"]`: beyondAddress,
+		`["2001:db8:2::1"]`: beyondAddress, `["2001:db8::/32"]`: beyondAddress, `["64:ff9b::c633:6409"]`: beyondAddress, `["2002:c633:6409::"]`: beyondAddress, `["127.0.0.1"]`: beyondAddress,
+		`["::198.51.100.9"]`: beyondAddress,
 
-		`["203.0.113.9/24"]`: invalid, `["203.0.113.9/33"]`: invalid, `["203.0.113.9/-1"]`: invalid, `["203.0.113.9/"]`: invalid, `["203.0.113.9/024"]`: invalid, `["/24"]`: invalid,
-		`["203.0.113.9/255.255.255.0"]`: invalid, `["203.0.113.0-203.0.113.9"]`: invalid, `["203.0.113.*"]`: invalid, `["203.0.113"]`: invalid, `["203.0.113.256"]`: invalid, `["203.0.113.09"]`: invalid,
-		`["0xCB007109"]`: invalid, `["3405803785"]`: invalid, `["0313.0.0161.011"]`: invalid, `["203.0.113.9:443"]`: invalid, `[" 203.0.113.9"]`: invalid, `["203.0.113.9 "]`: invalid,
-		`["203.0.113.9,0.0.0.0/0"]`: invalid, `["203.0.113.9\u0000"]`: invalid, `["203.0.113.9%eth0"]`: invalid, `["2001:db8:1::1%eth0"]`: invalid, `["[2001:db8:1::1]"]`: invalid, `["any"]`: invalid, `["*"]`: invalid,
-		`["localhost"]`: invalid, `["example.com"]`: invalid, `["２０３.0.113.9"]`: invalid, `["203.0.113.9",""]`: invalid, `[["203.0.113.9"]]`: invalid, `[3405803785]`: invalid,
+		`["198.51.100.9/24"]`: invalid, `["198.51.100.9/33"]`: invalid, `["198.51.100.9/-1"]`: invalid, `["198.51.100.9/"]`: invalid, `["198.51.100.9/024"]`: invalid, `["/24"]`: invalid,
+		`["198.51.100.9/255.255.255.0"]`: invalid, `["198.51.100.0-198.51.100.9"]`: invalid, `["198.51.100.*"]`: invalid, `["198.51.100"]`: invalid, `["198.51.100.256"]`: invalid, `["198.51.100.09"]`: invalid,
+		`["0xC6336409"]`: invalid, `["3325256713"]`: invalid, `["0306.063.0144.011"]`: invalid, `["198.51.100.9:443"]`: invalid, `[" 198.51.100.9"]`: invalid, `["198.51.100.9 "]`: invalid,
+		`["198.51.100.9,0.0.0.0/0"]`: invalid, `["198.51.100.9\u0000"]`: invalid, `["198.51.100.9%eth0"]`: invalid, `["2001:db8::1%eth0"]`: invalid, `["[2001:db8::1]"]`: invalid, `["any"]`: invalid, `["*"]`: invalid,
+		`["localhost"]`: invalid, `["example.com"]`: invalid, `["１９８.51.100.9"]`: invalid, `["198.51.100.9",""]`: invalid, `[["198.51.100.9"]]`: invalid, `[3325256713]`: invalid,
 	} {
 		f := goodFields()
 		f["allowed_ips"] = list
 		h.mint(t, by, "addresses "+list, mintBody(f), reason)
 	}
 	for asked, want := range map[string]string{
-		`["203.0.113.0/24"]`:                           `["203.0.113.0/24"]`,
-		`["203.0.113.9/32","203.0.113.9"]`:             `["203.0.113.9"]`,
-		`["::ffff:203.0.113.9","::ffff:cb00:710a"]`:    `["203.0.113.9","203.0.113.10"]`,
-		`["::ffff:203.0.113.0/120"]`:                   `["203.0.113.0/24"]`,
-		`["2001:DB8:1:0:0::1","2001:db8:1:ffff::/64"]`: `["2001:db8:1::1","2001:db8:1:ffff::/64"]`,
-		`["203.0.113.128/25","2001:db8:1::/48"]`:       `["203.0.113.128/25","2001:db8:1::/48"]`,
-		`["203.0.113\u002e9"]`:                         `["203.0.113.9"]`,
+		`["198.51.100.0/24"]`:                          `["198.51.100.0/24"]`,
+		`["198.51.100.9/32","198.51.100.9"]`:           `["198.51.100.9"]`,
+		`["::ffff:198.51.100.9","::ffff:c633:640a"]`:   `["198.51.100.9","198.51.100.10"]`,
+		`["::ffff:198.51.100.0/120"]`:                  `["198.51.100.0/24"]`,
+		`["2001:DB8:0:0:0::1","2001:db8:0:ffff::/64"]`: `["2001:db8::1","2001:db8:0:ffff::/64"]`,
+		`["198.51.100.128/25","2001:db8::/48"]`:        `["198.51.100.128/25","2001:db8::/48"]`,
+		`["198.51.100\u002e9"]`:                        `["198.51.100.9"]`,
 	} {
 		f, g := goodFields(), goodFields()
 		f["allowed_ips"], g["allowed_ips"] = asked, want
@@ -265,8 +265,8 @@ func (h *hardening) mintGrants(t *testing.T) {
 	clamped := h.callers.clamped
 	for _, c := range []struct{ field, asked, want string }{
 		{"allowed_scopes", `["members.read","members.delete","token.create"]`, `["members.read"]`},
-		{"allowed_ips", `["0.0.0.0/0"]`, `["203.0.113.0/24"]`},
-		{"allowed_ips", `["198.51.100.7","203.0.113.9","203.0.0.0/16"]`, `["203.0.113.9","203.0.113.0/24"]`},
+		{"allowed_ips", `["0.0.0.0/0"]`, `["198.51.100.0/24"]`},
+		{"allowed_ips", `["203.0.113.7","198.51.100.9","198.51.0.0/16"]`, `["198.51.100.9","198.51.100.0/24"]`},
 	} {
 		f, g := goodFields(), goodFields()
 		f[c.field], g[c.field] = c.asked, c.want
@@ -278,8 +278,8 @@ func (h *hardening) mintGrants(t *testing.T) {
 		{"allowed_scopes", `["groups.read"]`, beyondScopes},
 		{"allowed_scopes", `["token.create"]`, beyondScopes},
 		{"allowed_scopes", `["members.*"]`, invalid},
-		{"allowed_ips", `["198.51.100.7"]`, beyondAddress},
-		{"allowed_ips", `["203.0.113.9/24"]`, invalid},
+		{"allowed_ips", `["203.0.113.7"]`, beyondAddress},
+		{"allowed_ips", `["198.51.100.9/24"]`, invalid},
 		{"expires_at", `"2000-01-01 00:00:00"`, beyondLife},
 		{"expires_at", `"never"`, invalid},
 	} {
@@ -311,8 +311,8 @@ func (h *hardening) randomMints(t *testing.T) {
 		f := map[string]string{
 			"name":       pick(`"a"`, `"b c"`, `"é\u0301"`, `"\ud83d\ude00"`, `" x "`),
 			"expires_at": `"` + in(time.Duration(random.Int64N(int64(40*day)))) + `"`,
-			"allowed_ips": list("203.0.113.9", "203.0.113.64/26", "203.0.113.0/24", "203.0.112.0/23", "0.0.0.0/0", "::ffff:203.0.113.1", "2001:db8:1::/64", "2001:db8::/32",
-				"198.51.100.0/24", "::", "0.0.0.0/1"),
+			"allowed_ips": list("198.51.100.9", "198.51.100.64/26", "198.51.100.0/24", "198.51.100.0/23", "0.0.0.0/0", "::ffff:198.51.100.1", "2001:db8::/64", "2001:db8::/32",
+				"203.0.113.0/24", "::", "0.0.0.0/1"),
 			"allowed_scopes": list("members.read", "members.read-all", "members.read", "members.update", "systems.read-all", "token.create", "groups.read"),
 		}
 		body := mintBody(f)

@@ -23,7 +23,7 @@ func (op *operation) good() string {
 
 // minting is the body of a modest mint, as the gateway encodes it.
 func minting(scope string) string {
-	return `{"name":"report","expires_at":"` + in(3*24*time.Hour) + `","allowed_ips":["203.0.113.9"],"allowed_scopes":["` + scope + `"]}`
+	return `{"name":"report","expires_at":"` + in(3*24*time.Hour) + `","allowed_ips":["198.51.100.9"],"allowed_scopes":["` + scope + `"]}`
 }
 
 // in is a wall time in UTC as the API writes them.

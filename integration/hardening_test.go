@@ -54,7 +54,7 @@ type callers struct {
 }
 
 func newCallers() *callers {
-	nets := []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
+	nets := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/48")}
 	month := 30 * 24 * time.Hour
 	c := &callers{only: map[string]*holder{}, lacking: map[string]*holder{}, out: map[string]*holder{}}
 
@@ -103,7 +103,7 @@ func (c *callers) caddyfile() string {
 		}
 	}
 	every := strings.Join(scopesBut(), " ")
-	const bounds = "allowed_ips 203.0.113.0/24 2001:db8:1::/48\n max_ttl 30d\n"
+	const bounds = "allowed_ips 198.51.100.0/24 2001:db8::/48\n max_ttl 30d\n"
 	const upstream = "upstream {$UPSTREAM} {\n master_token {env.MASTER}\n master_token_id " + aToken + "\n}\n"
 	const audit = "audit {\n output file {$DIR}/audit.jsonl\n}\n"
 	return preamble + site("scopegate {\n"+upstream+"operations +inferred\n"+

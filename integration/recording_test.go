@@ -79,7 +79,7 @@ func TestNoRecordNoRequest(t *testing.T) {
 			scopes members.* token.*
 			mint {
 				scopes members.read-all
-				allowed_ips 203.0.113.0/24
+				allowed_ips 198.51.100.0/24
 			}
 			`+caller.block()+`
 		}

@@ -156,20 +156,28 @@ func TestRequestOutlivesItsConfiguration(t *testing.T) {
 		return preamble + site("scopegate {\n"+plainUpstream+team(h, "")+plainAudit+"}\n")
 	}
 	g := start(t, config(old), env...)
-	list := func(h *holder) <-chan *answer {
-		return begin(t, g.addr, call{method: "GET", target: "/api/v1/members", key: h.key})
+	members := func(h *holder) call {
+		return call{method: "GET", target: "/api/v1/members", key: h.key}
+	}
+	// A connection that waits at the old listener while it closes is reset.
+	list := func(h *holder) (a *answer) {
+		await(t, "an answer", func() bool {
+			a = try(t, g.addr, members(h))
+			return a != nil
+		})
+		return a
 	}
 	arrived, release := make(chan struct{}), make(chan struct{})
 	heal := sim.Fail(simulator.Fault{Operation: "listMembers", Effect: simulator.Hold(arrived, release)})
-	back := list(old)
+	back := begin(t, g.addr, members(old))
 	<-arrived
 	heal()
 	g.mustLoad(t, config(young))
 
-	if a := <-list(young); a.status != 200 {
+	if a := list(young); a.status != 200 {
 		t.Errorf("the new team: %d %s", a.status, a.body)
 	}
-	if a := <-list(old); a.status != 401 {
+	if a := list(old); a.status != 401 {
 		t.Errorf("the old team: %d %s", a.status, a.body)
 	}
 	close(release)
