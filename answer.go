@@ -68,6 +68,7 @@ func (q *request) answerMint(resp *upstream.Response) bool {
 	// Until it is known that no token was made, one may live upstream: it
 	// keeps its place in the team's quota until it has expired for sure.
 	q.place.Keep(q.shaped.mint.Expires)
+	q.spent = ""
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
 	if err == nil && len(body) > maxMintAnswer {
 		err = tokens.ErrTooLarge
@@ -254,7 +255,7 @@ type limitView struct {
 func (q *request) answerWhoami() *refusal {
 	id := &q.caller.Identity
 	view := identityView{
-		Gateway: q.g.Name, Team: id.Team.Name, Credential: id.Credential, Name: id.Name,
+		Gateway: q.g.Name, Team: id.Team.Name, Credential: id.Credential, Name: q.g.name(id),
 		Scopes: id.Scopes.Names(), MintableScopes: id.Mintable().Names(),
 		MemberPasswords: id.Team.MemberPasswords, Catalogue: scopes.Version(),
 		Limits: limitsView{
@@ -287,15 +288,15 @@ func (q *request) answerWhoami() *refusal {
 }
 
 // serveProbe answers the two probes, which need no credential and tell no
-// detail. Ready means that the master token is loaded and the audit log can
-// be written, never that the upstream answers: a fleet must not take itself
+// detail. Ready means that the master token is loaded, the audit log can be
+// written and the store was heard from within its grace, never that the upstream answers: a fleet must not take itself
 // out of service when GoodAccess is down.
 func (g *Gateway) serveProbe(w http.ResponseWriter, r *http.Request) bool {
 	ready := true
 	switch r.URL.EscapedPath() {
 	case "/_scopegate/livez":
 	case "/_scopegate/readyz":
-		ready = g.forward.Ready() == nil && g.log.Healthy() == nil
+		ready = g.forward.Ready() == nil && g.log.Healthy() == nil && g.room.fresh(time.Now())
 	default:
 		return false
 	}

@@ -60,6 +60,10 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	    expires_zone <zone>
 //	    operations   +inferred
 //	    operation    <method> <path> <scope>
+//	    store        sqlite [<path>]
+//	    store        postgres <placeholder> [poll]
+//	    store        none
+//	    store_grace  <duration>
 //	    team <name> {
 //	        scopes        <scope|glob>...
 //	        mint {
@@ -67,12 +71,16 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	            allowed_ips <network>... | any
 //	            max_ttl     <duration>
 //	            max_live    <count>
+//	            mint_quota  <count> per day
 //	            clamp
 //	        }
 //	        allowed_ips   <network>...
 //	        rate_limit    <requests> <window> [<burst>]
 //	        max_in_flight <count>
 //	        member_passwords
+//	        max_credentials    <count>
+//	        max_credential_ttl <duration>
+//	        lock_on_reuse
 //	        credential <name> {
 //	            hash          <id>:<sha256>
 //	            state         active|suspended|revoked
@@ -122,6 +130,10 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			g.Operations = append(g.Operations, o)
 			return nil
 		}},
+		"store": {parse: g.parseStore},
+		"store_grace": {parse: func(d *caddyfile.Dispenser) error {
+			return duration(&g.store().Grace)(d)
+		}},
 		"team": {many: true, parse: func(d *caddyfile.Dispenser) error {
 			t := &Team{Source: source(d)}
 			if !d.AllArgs(&t.Name) {
@@ -169,6 +181,35 @@ func (g *Gateway) parseUpstream(d *caddyfile.Dispenser) error {
 	}.parse(d, "upstream")
 }
 
+// store is what the options of the store write to.
+func (g *Gateway) store() *Store {
+	if g.Store == nil {
+		g.Store = &Store{}
+	}
+	return g.Store
+}
+
+func (g *Gateway) parseStore(d *caddyfile.Dispenser) error {
+	s, args := g.store(), d.RemainingArgs()
+	if len(args) == 0 {
+		args = []string{""}
+	}
+	switch {
+	case len(args) == 1 && args[0] == storeNone:
+	case args[0] == storeSQLite && len(args) == 1:
+	case args[0] == storeSQLite && len(args) == 2:
+		s.Path = args[1]
+	case args[0] == storePostgres && len(args) == 2:
+		s.Address = args[1]
+	case args[0] == storePostgres && len(args) == 3 && args[2] == "poll":
+		s.Address, s.Poll = args[1], true
+	default:
+		return d.Errf("expected `store sqlite [<path>]`, `store postgres {env.DATABASE_URL} [poll]` or `store none`")
+	}
+	s.Driver = args[0]
+	return nil
+}
+
 func (t *Team) parse(d *caddyfile.Dispenser) error {
 	return options{
 		"scopes": {many: true, parse: t.Scopes.parse},
@@ -178,10 +219,13 @@ func (t *Team) parse(d *caddyfile.Dispenser) error {
 			}
 			return t.Mint.parse(d)
 		}},
-		"allowed_ips":      {many: true, parse: networks(&t.AllowedIPs)},
-		"rate_limit":       {parse: rateLimit(&t.RateLimit)},
-		"max_in_flight":    {parse: count(&t.MaxInFlight)},
-		"member_passwords": {parse: flag(&t.MemberPasswords)},
+		"allowed_ips":        {many: true, parse: networks(&t.AllowedIPs)},
+		"rate_limit":         {parse: rateLimit(&t.RateLimit)},
+		"max_in_flight":      {parse: count(&t.MaxInFlight)},
+		"member_passwords":   {parse: flag(&t.MemberPasswords)},
+		"max_credentials":    {parse: count(&t.MaxCredentials)},
+		"max_credential_ttl": {parse: duration(&t.MaxCredentialTTL)},
+		"lock_on_reuse":      {parse: flag(&t.LockOnReuse)},
 		"credential": {many: true, parse: func(d *caddyfile.Dispenser) error {
 			c := &Credential{Source: source(d)}
 			if !d.AllArgs(&c.Name) {
@@ -209,7 +253,18 @@ func (m *Mint) parse(d *caddyfile.Dispenser) error {
 		}},
 		"max_ttl":  {parse: duration(&m.MaxTTL)},
 		"max_live": {parse: count(&m.MaxLive)},
-		"clamp":    {parse: flag(&m.Clamp)},
+		"mint_quota": {parse: func(d *caddyfile.Dispenser) error {
+			var n, per, day string
+			if !d.AllArgs(&n, &per, &day) || per != "per" || day != "day" {
+				return d.Errf("expected `mint_quota <count> per day`")
+			}
+			var err error
+			if m.Quota, err = strconv.Atoi(n); err != nil || m.Quota <= 0 {
+				return d.Errf("mint_quota %q: expected a whole number above zero", n)
+			}
+			return nil
+		}},
+		"clamp": {parse: flag(&m.Clamp)},
 	}.parse(d, "mint")
 }
 

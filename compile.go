@@ -22,7 +22,10 @@ const defaultMaxTTL = 90 * 24 * time.Hour
 type compiled struct {
 	teams       []*policy.Team
 	credentials []*credential.Credential
-	lookup      *credential.Static
+	static      *credential.Static
+	lives       map[string]credential.Rules // of stored credentials, by team
+	locks       map[string]bool             // teams with lock_on_reuse
+	mintsADay   map[string]int              // by team
 	limits      map[limits.Key]limits.Limit
 	quota       map[string]int
 	router      *scopes.Router
@@ -34,7 +37,10 @@ type compiled struct {
 // compile checks the whole configuration and reports every mistake in it, not
 // only the first.
 func (g *Gateway) compile() (*compiled, error) {
-	c := &compiled{limits: map[limits.Key]limits.Limit{}, quota: map[string]int{}}
+	c := &compiled{
+		limits: map[limits.Key]limits.Limit{}, quota: map[string]int{}, mintsADay: map[string]int{},
+		lives: map[string]credential.Rules{}, locks: map[string]bool{},
+	}
 	var errs []error
 	fail := func(source, path string, err error) {
 		if source != "" {
@@ -50,6 +56,10 @@ func (g *Gateway) compile() (*compiled, error) {
 			fail("", "expires_zone", fmt.Errorf("unknown time zone %q; expected one such as Europe/Prague or UTC", g.ExpiresZone))
 		}
 		c.zone = zone
+	}
+
+	if err := g.Store.validate(); err != nil {
+		fail("", "store", err)
 	}
 
 	c.added = []*scopes.Operation{whoami}
@@ -80,7 +90,7 @@ func (g *Gateway) compile() (*compiled, error) {
 		names[t.Name] = true
 		c.team(t, fail)
 	}
-	if c.lookup, err = credential.NewStatic(c.credentials); err != nil {
+	if c.static, err = credential.NewStatic(c.credentials); err != nil {
 		errs = append(errs, err)
 	}
 	return c, errors.Join(errs...)
@@ -99,6 +109,13 @@ func (c *compiled) team(t *Team, fail failFunc) {
 	}
 	c.limit(limits.Key{Team: t.Name}, t.RateLimit, t.MaxInFlight, t.Source, at, fail)
 	c.teams = append(c.teams, team)
+	if t.MaxCredentials < 0 || t.MaxCredentialTTL < 0 {
+		fail(t.Source, at, errors.New("max_credentials and max_credential_ttl must not be negative"))
+	}
+	c.lives[t.Name] = credential.Rules{
+		Team: team, MaxCredentials: t.MaxCredentials, MaxTTL: time.Duration(t.MaxCredentialTTL),
+	}
+	c.locks[t.Name] = t.LockOnReuse
 
 	names := map[string]bool{}
 	for i, cr := range t.Credentials {
@@ -160,6 +177,12 @@ func (c *compiled) mint(t *Team, team *policy.Team, fail failFunc) *policy.MintG
 	}
 	if grant.MaxLive > 0 {
 		c.quota[t.Name] = grant.MaxLive
+	}
+	if m.Quota < 0 {
+		fail(m.Source, at, errors.New("mint_quota must not be negative"))
+	}
+	if m.Quota > 0 {
+		c.mintsADay[t.Name] = m.Quota
 	}
 	return grant
 }

@@ -38,7 +38,17 @@ type Team struct {
 	// is full control over the account, so members.update alone does not.
 	MemberPasswords bool `json:"member_passwords,omitempty"`
 
-	// The team's credentials. Only a digest of each key stands here.
+	// Bounds of what can be made of the team's stored credentials: how many
+	// may live at once, and the longest life of one, which is also the life of
+	// one that is made without an end. Default: no bound.
+	MaxCredentials   int            `json:"max_credentials,omitempty"`
+	MaxCredentialTTL caddy.Duration `json:"max_credential_ttl,omitempty"`
+
+	// Suspends a stored credential when a key of it that was replaced is used
+	// again: whoever holds it may be a thief, or a machine that was forgotten.
+	LockOnReuse bool `json:"lock_on_reuse,omitempty"`
+
+	// The team's static credentials. Only a digest of each key stands here.
 	Credentials []*Credential `json:"credentials,omitempty"`
 
 	// Where in the Caddyfile the team stands (file:line).
@@ -64,6 +74,10 @@ type Mint struct {
 	// bound. This process counts the tokens that it made itself and forgets
 	// them when it ends.
 	MaxLive int `json:"max_live,omitempty"`
+
+	// How many tokens the team may make in a day of UTC, by the store's
+	// clock: exact over all replicas. Default: no bound.
+	Quota int `json:"quota,omitempty"`
 
 	// Narrows a request that asks for too much instead of refusing it, and
 	// says so in the answer's Scopegate-Clamped header.
@@ -103,6 +117,33 @@ type Credential struct {
 
 	// Where in the Caddyfile the block stands (file:line).
 	Source string `json:"source,omitempty"`
+}
+
+// Store says where the credentials are kept that are made, rotated and revoked
+// while the gateway runs.
+type Store struct {
+	// sqlite (default) keeps them in a file, for one machine; postgres in a
+	// database that the replicas of a fleet share; none keeps none: then the
+	// static credentials are all there are, and no token can be made.
+	Driver string `json:"driver,omitempty"`
+
+	// The file of sqlite. Default: scopegate/<gateway>/store.db in Caddy's
+	// data directory.
+	Path string `json:"path,omitempty"`
+
+	// Where the address of postgres is found, exactly one {env.NAME} or
+	// {file.PATH}: it holds a password. A URL or `key=value` words, as libpq
+	// reads them.
+	Address string `json:"address,omitempty"`
+
+	// Polls alone and listens to no notification, for a pooler that cannot
+	// carry LISTEN, such as PgBouncer in transaction mode. A change is then
+	// seen within a second instead of at once.
+	Poll bool `json:"poll,omitempty"`
+
+	// How long known credentials go on when the store cannot be reached,
+	// counted from the last time that it could be. Default: 60s.
+	Grace caddy.Duration `json:"grace,omitempty"`
 }
 
 // Operation is an operation of the API that the operator knows of and the

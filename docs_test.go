@@ -114,6 +114,12 @@ func families(t *testing.T) map[string]string {
 	m.Mint("billing", metrics.Minted)
 	m.MasterLoaded(time.Now())
 	m.MasterExpires(time.Now())
+	m.RetiredKeyUsed("billing")
+	s := metrics.NewStore("docs")
+	defer s.Close()
+	s.Synced(time.Now())
+	s.Skew(0)
+	s.Replicas(1)
 	gathered, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +249,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		"Operation": reflect.TypeFor[scopegate.Operation](), "Team": reflect.TypeFor[scopegate.Team](),
 		"Mint": reflect.TypeFor[scopegate.Mint](), "Credential": reflect.TypeFor[scopegate.Credential](),
 		"Grant": reflect.TypeFor[scopegate.Grant](), "RateLimit": reflect.TypeFor[scopegate.RateLimit](),
-		"Audit": reflect.TypeFor[scopegate.Audit](),
+		"Audit": reflect.TypeFor[scopegate.Audit](), "Store": reflect.TypeFor[scopegate.Store](),
 	} {
 		want := map[string]bool{}
 		for f := range of.Fields() {

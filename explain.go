@@ -265,7 +265,7 @@ func (q *question) decidedBy(reason policy.Reason, scope string) []string {
 		return []string{"catalogue " + scopes.Version()}
 	case policy.OperationOff:
 		return []string{"catalogue " + scopes.Version(), q.place("", "/inferred_operations")}
-	case policy.MintNotGranted, policy.MintScopes, policy.MintExpiry, policy.MintAddresses, policy.MintQuota:
+	case policy.MintNotGranted, policy.MintScopes, policy.MintExpiry, policy.MintAddresses, policy.MintQuota, policy.MintDailyQuota:
 		if t.Mint != nil {
 			return []string{q.place(t.Mint.Source, at+"/mint")}
 		}

@@ -40,6 +40,7 @@ func newWorld(t *testing.T, team string) *world {
 	upstream := httptest.NewServer(w.sim)
 	t.Cleanup(upstream.Close)
 	t.Setenv("SCOPEGATE_TEST_MASTER", w.sim.Master())
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	w.Gateway = parse(t, `scopegate {
 		upstream `+upstream.URL+` {
 			master_token {env.SCOPEGATE_TEST_MASTER}
@@ -321,6 +322,7 @@ func TestProbesNeedNoKeyAndTellNothing(t *testing.T) {
 // crash the load request.
 func TestCleanupAfterHalfAProvision(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv("XDG_DATA_HOME", dir)
 	for _, file := range []string{
 		`scopegate`,
 		`scopegate {
@@ -458,6 +460,7 @@ func TestMirrorThatNeverConnected(t *testing.T) {
 		}
 	}`)
 	t.Setenv("SCOPEGATE_TEST_MASTER", "0123456789abcdef")
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	ctx, err := caddy.ProvisionContext(&caddy.Config{})
 	if err != nil {
 		t.Fatal(err)

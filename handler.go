@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -32,11 +33,14 @@ type request struct {
 	id      string        // the decision's id: the request's uuid in Caddy
 	client  netip.Addr
 
-	caller  *credential.Credential // nil until proven
+	held    credential.Credential
+	caller  *credential.Credential // held, once proven
+	epoch   uint64                 // of the stored credentials when it was read
 	match   scopes.Match
 	verdict limits.Verdict
 	shaped  shaped
-	place   *limits.Place // of a mint, in the team's quota
+	place   *limits.Place // of a mint, among the team's live tokens
+	spent   string        // the day of which a mint was taken; "" is none
 	unknown bool          // it failed, but may have happened upstream
 
 	record  audit.Record
@@ -144,16 +148,56 @@ func (q *request) identify() *refusal {
 		// It would pass for an opaque id, and go upstream and into logs.
 		return refuse(policy.MisplacedCredential)
 	}
-	caller, reason := q.g.auth.Authenticate(q.r.Header, q.r.URL.RawQuery, q.started)
-	if caller != nil { // proven, though maybe not in force
-		q.caller = caller
-		q.record.Team, q.record.Credential = caller.Identity.Team.Name, caller.Identity.Credential
+	if !q.g.room.fresh(q.started) {
+		return refuse(policy.StoreUnavailable)
+	}
+	q.epoch = q.g.room.epoch()
+	reason := q.g.auth.Authenticate(q.r.Header, q.r.URL.RawQuery, q.started, &q.held)
+	if q.held.Proven() { // though maybe not in force
+		q.caller = &q.held
+		q.record.Team, q.record.Credential = q.caller.Identity.Team.Name, q.caller.Identity.Credential
 		if q.repl != nil {
-			q.repl.Set("http.auth.user.id", caller.Identity.Credential) // whatever stood there
+			q.repl.Set("http.auth.user.id", q.caller.Identity.Credential) // whatever stood there
 		}
+	}
+	if reason == policy.CredentialRetired {
+		q.record.Generation = q.held.Generation
+		q.g.reused(&q.held, q.record.ClientIP)
 	}
 	if reason != policy.Allowed {
 		return refuse(reason)
+	}
+	q.g.room.supersede(&q.held)
+	return nil
+}
+
+// stands asks once more, now that the request is about to leave, whether its
+// caller still may: a revocation must also reach a request whose body was
+// still being read, or whose record still being written.
+func (q *request) stands() *refusal {
+	now := time.Now()
+	if !q.g.room.fresh(now) {
+		return refuse(policy.StoreUnavailable)
+	}
+	if q.g.room.epoch() == q.epoch {
+		return nil
+	}
+	var held credential.Credential
+	if reason := q.g.auth.Authenticate(q.r.Header, q.r.URL.RawQuery, now, &held); reason != policy.Allowed {
+		return refuse(reason)
+	}
+	id := &held.Identity
+	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: policy.Allowed})
+	if !d.Allow() {
+		return refuse(d.Reason)
+	}
+	if m := q.shaped.mint; m != nil {
+		switch {
+		case !id.Mintable().Contains(m.Scopes):
+			return refuse(policy.MintScopes)
+		case !id.Expires.IsZero() && m.Expires.After(id.Expires):
+			return refuse(policy.MintExpiry)
+		}
 	}
 	return nil
 }
@@ -166,7 +210,7 @@ func (q *request) decide() *refusal {
 	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, q.started)
 	h := q.w.Header()
 	q.verdict.Headers(func(name, value string) { h[name] = []string{value} })
-	h["X-Oauth-Scopes"] = q.g.granted[limitKey(id)]
+	h["X-Oauth-Scopes"] = q.g.grantedHeader(id.Scopes)
 
 	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason})
 	if op := d.Operation; op != nil {
@@ -192,12 +236,61 @@ func (q *request) own() *refusal {
 		}
 		q.record.TokenID = q.match.Params[0]
 	case scopes.CreateToken:
+		if no := q.mayMint(); no != nil {
+			return no
+		}
 		var ok bool
 		if q.place, ok = q.g.plan.Reserve(q.caller.Identity.Team.Name, q.started); !ok {
 			return refuse(policy.MintQuota)
 		}
+		return q.spend()
 	}
 	return nil
+}
+
+// mayMint asks what has to hold before any token is made: somewhere to keep
+// what was made, and a clock by which its end is right.
+func (q *request) mayMint() *refusal {
+	switch {
+	case q.g.room == nil:
+		return refuse(policy.NoLedger)
+	case !q.g.room.member.Reachable():
+		return refuse(policy.StoreUnavailable)
+	case q.g.room.member.Skewed():
+		return refuse(policy.ClockSkew)
+	}
+	return nil
+}
+
+// spend takes one mint of those that the team may make today. It is given
+// back where it is certain that no token was made.
+func (q *request) spend() *refusal {
+	team := q.caller.Identity.Team.Name
+	n := q.g.rules.mintsADay[team]
+	if n == 0 {
+		return nil
+	}
+	day := q.g.room.member.Now().UTC().Format(time.DateOnly)
+	ok, err := q.g.room.rows.Spend(q.r.Context(), team, day, n)
+	switch {
+	case err != nil:
+		return refuse(policy.StoreUnavailable)
+	case !ok:
+		return refuse(policy.MintDailyQuota)
+	}
+	q.spent = day
+	return nil
+}
+
+// refund gives an unused mint back. It does not wait for the caller, who may
+// have hung up, nor long for the store: a mint too few is the safe error.
+func (q *request) refund() {
+	if q.spent == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), storePatience)
+	defer cancel()
+	_ = q.g.room.rows.Refund(ctx, q.caller.Identity.Team.Name, q.spent)
 }
 
 // owns reports whether an upstream token is the caller's. The master is
@@ -236,6 +329,10 @@ func (q *request) exchange() *refusal {
 	q.reason = policy.Allowed
 	complete := false
 	defer func() { q.recordEnd(complete) }()
+	if no := q.stands(); no != nil {
+		q.answerFailure(no)
+		return nil
+	}
 
 	before := time.Now()
 	resp, err := q.g.forward.Do(q.r.Context(), upstream.Request{
@@ -247,6 +344,7 @@ func (q *request) exchange() *refusal {
 		no := upstreamRefusal(err)
 		if q.unknown = mayHaveHappened(err); q.unknown && q.shaped.mint != nil {
 			q.place.Keep(q.shaped.mint.Expires)
+			q.spent = ""
 		}
 		q.record.UpstreamStatus = no.upstreamStatus
 		q.answerFailure(no)
@@ -289,6 +387,7 @@ func (q *request) refuse(no *refusal) {
 func (q *request) done() {
 	q.verdict.Leave()
 	q.place.Release()
+	q.refund()
 	team, op := metrics.Unidentified, metrics.NoOperation
 	if q.caller != nil {
 		team = q.caller.Identity.Team.Name
@@ -296,6 +395,7 @@ func (q *request) done() {
 	if q.match.Operation != nil {
 		op = q.match.Operation.ID
 	}
+	q.g.room.used(q)
 	q.g.meter.InFlight(-1)
 	q.g.meter.Decided(team, op, q.reason, q.status/100, q.decided)
 	q.countMint()

@@ -17,6 +17,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/scopegate/scopegate"
+	"github.com/scopegate/scopegate/store/storetest/pgtest"
 )
 
 // block is one fenced block of a Markdown file.
@@ -76,7 +77,7 @@ const (
 func complete(text string) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 	switch first {
-	case "upstream", "team", "audit", "operations", "operation", "expires_zone":
+	case "upstream", "team", "audit", "operations", "operation", "expires_zone", "store":
 		if !regexp.MustCompile(`(?m)^upstream `).MatchString(text) {
 			text = anUpstream + text
 		}
@@ -114,6 +115,9 @@ func here(t *testing.T, text string) []byte {
 	}
 	t.Setenv("GOODACCESS_MASTER_TOKEN", token)
 	t.Setenv("XDG_DATA_HOME", dir)
+	if strings.Contains(text, "{env.DATABASE_URL}") {
+		t.Setenv("DATABASE_URL", pgtest.Database(t))
+	}
 	return []byte(strings.NewReplacer("/run/secrets/goodaccess", dir+"/goodaccess", "/var/log/scopegate/", dir+"/").Replace(text))
 }
 

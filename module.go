@@ -68,26 +68,33 @@ type Gateway struct {
 	// Operations that the catalogue does not have.
 	Operations []Operation `json:"operations,omitempty"`
 
+	// Where credentials are kept. Default: an SQLite file in Caddy's data
+	// directory.
+	Store *Store `json:"store,omitempty"`
+
 	// The teams and their grants.
 	Teams []*Team `json:"teams,omitempty"`
 
 	// Where the audit log goes. Default: a file in Caddy's data directory.
 	Audit *Audit `json:"audit,omitempty"`
 
-	logger   *zap.Logger
-	rules    *compiled
-	auth     *credential.Authenticator
-	granted  map[limits.Key][]string        // X-OAuth-Scopes of each credential
-	accepted map[*scopes.Operation][]string // X-Accepted-OAuth-Scopes of each operation
-	owner    tokenOwner
-	book     *limits.Book
-	plan     *limits.Plan
-	meter    *metrics.Metrics
-	log      *audit.Log
-	logFile  *durableLog
-	mirrors  []io.WriteCloser
-	forward  *upstream.Forwarder
-	inside   tenure
+	logger    *zap.Logger
+	rules     *compiled
+	room      *storeroom // nil: no store
+	roomKey   string
+	directory *credential.Directory // nil: no store
+	auth      *credential.Authenticator
+	granted   map[scopes.Set][]string        // X-OAuth-Scopes of each grant
+	accepted  map[*scopes.Operation][]string // X-Accepted-OAuth-Scopes of each operation
+	owner     tokenOwner
+	book      *limits.Book
+	plan      *limits.Plan
+	meter     *metrics.Metrics
+	log       *audit.Log
+	logFile   *durableLog
+	mirrors   []io.WriteCloser
+	forward   *upstream.Forwarder
+	inside    tenure
 }
 
 // CaddyModule returns the Caddy module information.
@@ -111,11 +118,13 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	for _, note := range g.rules.notes {
 		g.logger.Warn("a grant may not say what it seems to", zap.String("note", note))
 	}
-	g.auth = credential.NewAuthenticator(g.rules.lookup)
 	g.owner = nobody{}
-	g.granted = map[limits.Key][]string{}
+	g.granted = map[scopes.Set][]string{}
+	for _, t := range g.rules.teams {
+		g.granted[t.Scopes] = []string{t.Scopes.String()}
+	}
 	for _, c := range g.rules.credentials {
-		g.granted[limitKey(&c.Identity)] = []string{c.Identity.Scopes.String()}
+		g.granted[c.Identity.Scopes] = []string{c.Identity.Scopes.String()}
 	}
 	g.accepted = map[*scopes.Operation][]string{}
 	for _, op := range g.rules.router.Operations() {
@@ -136,6 +145,9 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 		}
 	}
 	if err := g.openAudit(ctx); err != nil {
+		return err
+	}
+	if err := g.openStore(ctx); err != nil {
 		return err
 	}
 	g.book = bookOf(g.Name)
@@ -190,6 +202,7 @@ func (g *Gateway) Cleanup() error {
 		if g.book != nil {
 			errs = append(errs, returnBook(g.Name))
 		}
+		errs = append(errs, g.closeStore())
 		errs = append(errs, g.closeAudit())
 		if g.meter != nil {
 			g.meter.Close()
@@ -204,6 +217,15 @@ func (g *Gateway) teamNames() []string {
 		names = append(names, t.Name)
 	}
 	return names
+}
+
+// grantedHeader is X-OAuth-Scopes for a grant. Those of teams and of static
+// credentials are known; one that a stored credential narrows is not.
+func (g *Gateway) grantedHeader(set scopes.Set) []string {
+	if h, ok := g.granted[set]; ok {
+		return h
+	}
+	return []string{set.String()}
 }
 
 func (g *Gateway) operationIDs() []string {

@@ -19,6 +19,9 @@
 //	phase             decided, ended, summary or probe
 //	team, credential  who asked; absent where nobody was identified
 //	client_ip         from where
+//	change, operator, generation, note
+//	                  what was done to a credential, by whom as claimed, to which of
+//	                  its keys and why; generation also on the use of a retired key
 //	operation, scope  what was asked for, and the scope that it needs
 //	decision, reason  allow or deny, and the one word that says why
 //	status            what the caller got

@@ -43,6 +43,12 @@ type Record struct {
 	Credential string // its id
 	ClientIP   string
 
+	// What an operator, or the gateway itself, does to a credential.
+	Change     string // its kind
+	Operator   string // as claimed
+	Generation int    // of the key that was made, ended or used
+	Note       string
+
 	Operation string
 	Scope     string // the one that the operation needs
 	Decision  Decision
@@ -113,6 +119,10 @@ func (ln *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addText(enc, "team", r.Team)
 	addText(enc, "credential", r.Credential)
 	addText(enc, "client_ip", r.ClientIP)
+	addText(enc, "change", r.Change)
+	addText(enc, "operator", r.Operator)
+	addNumber(enc, "generation", int64(r.Generation))
+	addText(enc, "note", r.Note)
 	addText(enc, "operation", r.Operation)
 	addText(enc, "scope", r.Scope)
 	addText(enc, "decision", string(r.Decision))

@@ -34,6 +34,10 @@ var fields = []struct {
 	{"Team", "team", audit.Record{Team: "t"}, "t"},
 	{"Credential", "credential", audit.Record{Credential: "c"}, "c"},
 	{"ClientIP", "client_ip", audit.Record{ClientIP: "2001:db8::1"}, "2001:db8::1"},
+	{"Change", "change", audit.Record{Change: "rotate"}, "rotate"},
+	{"Operator", "operator", audit.Record{Operator: "o"}, "o"},
+	{"Generation", "generation", audit.Record{Generation: 2}, float64(2)},
+	{"Note", "note", audit.Record{Note: "n"}, "n"},
 	{"Operation", "operation", audit.Record{Operation: "o"}, "o"},
 	{"Scope", "scope", audit.Record{Scope: "s"}, "s"},
 	{"Decision", "decision", audit.Record{Decision: audit.Deny}, "deny"},
@@ -254,6 +258,7 @@ func expected(r *audit.Record) map[string]any {
 	want := map[string]any{
 		"msg": "audit", "gateway": "default",
 		"uuid": r.UUID, "phase": string(r.Phase), "team": r.Team, "credential": r.Credential, "client_ip": r.ClientIP,
+		"change": r.Change, "operator": r.Operator, "generation": float64(r.Generation), "note": r.Note,
 		"operation": r.Operation, "scope": r.Scope, "decision": string(r.Decision), "reason": r.Reason,
 		"status": float64(r.Status), "upstream_status": float64(r.UpstreamStatus), "duration": float64(r.Duration) / float64(time.Second),
 		"request_size": float64(r.RequestSize), "size": float64(r.Size), "token_id": r.TokenID,

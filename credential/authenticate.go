@@ -15,52 +15,56 @@ type Authenticator struct{ known Lookup }
 // NewAuthenticator returns an Authenticator over the credentials of a Lookup.
 func NewAuthenticator(known Lookup) *Authenticator { return &Authenticator{known} }
 
-// decoy stands in for the credential of an unknown id.
-var decoy Credential
-
-// Authenticate reads a request's headers and its raw query and returns the
-// caller's credential and policy.Allowed, or the reason for which the request
-// has none. A credential that was proven but is not in force comes back too,
-// so that a record can name it: only the reason says whether to go on.
+// Authenticate reads a request's headers and its raw query, and writes the
+// caller's credential to into. It returns policy.Allowed, or the reason for
+// which the caller may not go on. A credential that was proven but is not in
+// force is written too, so that a record can name it: only the reason says
+// whether to go on. Of one that was not proven nothing is left in into.
 //
 // One `Authorization: Bearer` is the only place for a key. A key anywhere
 // else refuses the request, good Authorization or not: queries and other
 // headers end up in logs, and a caller whose mistake goes unpunished keeps
-// making it. Authenticate does not allocate.
-func (a *Authenticator) Authenticate(h http.Header, rawQuery string, now time.Time) (*Credential, policy.Reason) {
+// making it. Authenticate does not allocate; its Lookup may.
+func (a *Authenticator) Authenticate(h http.Header, rawQuery string, now time.Time, into *Credential) policy.Reason {
+	reason := a.authenticate(h, rawQuery, now, into)
+	if !proven(reason) {
+		*into = Credential{}
+	}
+	return reason
+}
+
+func (a *Authenticator) authenticate(h http.Header, rawQuery string, now time.Time, into *Credential) policy.Reason {
 	if misplaced(h, rawQuery) {
-		return nil, policy.MisplacedCredential
+		return policy.MisplacedCredential
 	}
 	text, reason := bearer(h["Authorization"])
 	if reason != policy.Allowed {
-		return nil, reason
+		return reason
 	}
 	if check(text) != nil {
-		return nil, policy.MalformedCredential
+		return policy.MalformedCredential
 	}
-	c, found := a.known.Find(idOf(text))
-	if !found {
-		c = &decoy
+	found, err := a.known.Find(idOf(text), into)
+	if err != nil {
+		return policy.StoreUnavailable
 	}
-	if !proves(text, c) || !found {
-		return nil, policy.UnknownCredential
+	// Of an unknown id, too: time tells nobody that an id exists.
+	reason = into.prove(hashOf(text), now)
+	if found == Unknown {
+		return policy.UnknownCredential
 	}
-	return c, c.Standing(now)
+	return reason
 }
 
-// proves reports whether a key is one of the credential's. It does the same
-// work whether the credential is real or the decoy, has one key or two, and
-// which of them is right, so that time tells nobody that an id exists.
-func proves(text string, c *Credential) bool {
-	hash, right := hashOf(text), 0
-	for i := range max(len(c.Verifiers), MaxVerifiers) {
-		var v Verifier // the hash of no key
-		if i < len(c.Verifiers) {
-			v = c.Verifiers[i]
-		}
-		right |= v.knows(hash)
+// proven reports whether a reason is told to the holder of a key alone.
+func proven(r policy.Reason) bool {
+	switch r {
+	case policy.Allowed, policy.CredentialSuspended, policy.CredentialRevoked, policy.CredentialExpired,
+		policy.CredentialNotYetValid, policy.CredentialRetired, policy.TeamGone:
+		return true
+	default:
+		return false
 	}
-	return right == 1
 }
 
 // bearer takes the key out of the Authorization headers (RFC 6750, section

@@ -1,7 +1,9 @@
 package credential_test
 
 import (
+	"errors"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -30,6 +32,14 @@ func parse(t testing.TB, text string) credential.Key {
 		t.Fatal(err)
 	}
 	return k
+}
+
+// ask authenticates into a credential that holds what another request left.
+func ask(a *credential.Authenticator, h http.Header, query string) (credential.Credential, policy.Reason) {
+	c := *holder("left over", "left over", credential.Generate())
+	c.Identity.Credential, c.Generation, c.Supersedes, c.TeamGone = "left over", 7, 7, true
+	reason := a.Authenticate(h, query, now, &c)
+	return c, reason
 }
 
 func with(authorization ...string) http.Header { return http.Header{"Authorization": authorization} }
@@ -117,12 +127,12 @@ func TestAuthenticateReadsOnlyBearer(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, reason := a.Authenticate(tt.header, tt.query, now)
+			c, reason := ask(a, tt.header, tt.query)
 			if reason != tt.want {
 				t.Fatalf("%s, want %s", reason, tt.want)
 			}
-			if (c != nil) != (tt.want == policy.Allowed) {
-				t.Errorf("credential %v with %s", c, reason)
+			if c.Proven() != (tt.want == policy.Allowed) || !c.Proven() && !reflect.ValueOf(c).IsZero() {
+				t.Errorf("credential %+v with %s", c, reason)
 			}
 		})
 	}
@@ -162,15 +172,15 @@ func TestAuthenticateTellsStandingOnlyToTheHolder(t *testing.T) {
 			c.State, c.NotBefore, c.Expires = tt.state, tt.notBefore, tt.expires
 			a := authenticator(t, c)
 
-			got, reason := a.Authenticate(with("Bearer "+goodKey), "", now)
+			got, reason := ask(a, with("Bearer "+goodKey), "")
 			if reason != tt.want {
 				t.Errorf("%s, want %s", reason, tt.want)
 			}
-			if got == nil || got.Identity.Name != "ci" || got.Identity.Credential != key.ID() {
+			if !got.Proven() || got.Identity.Name != "ci" || got.Identity.Credential != key.ID() {
 				t.Errorf("the record cannot name the credential: %v", got)
 			}
 			// Who only knows the id, which is no secret, learns nothing.
-			if got, reason := a.Authenticate(with("Bearer "+forged.Reveal()), "", now); got != nil || reason != policy.UnknownCredential {
+			if got, reason := ask(a, with("Bearer "+forged.Reveal()), ""); got.Proven() || reason != policy.UnknownCredential {
 				t.Errorf("with a wrong secret: %v, %s", got, reason)
 			}
 		})
@@ -188,15 +198,15 @@ func TestAuthenticateWhileAKeyIsExchanged(t *testing.T) {
 			both := authenticator(t, holder("billing", "ci", old, next))
 			after := authenticator(t, holder("billing", "ci", next))
 			for _, key := range []credential.Key{old, next} {
-				c, reason := both.Authenticate(with("Bearer "+key.Reveal()), "", now)
+				c, reason := ask(both, with("Bearer "+key.Reveal()), "")
 				if reason != policy.Allowed || c.Identity.Credential != key.ID() {
 					t.Errorf("%s: %v, %s", key, c, reason)
 				}
 			}
-			if _, reason := after.Authenticate(with("Bearer "+old.Reveal()), "", now); reason != policy.UnknownCredential {
+			if _, reason := ask(after, with("Bearer "+old.Reveal()), ""); reason != policy.UnknownCredential {
 				t.Errorf("the old key afterwards: %s", reason)
 			}
-			if _, reason := after.Authenticate(with("Bearer "+next.Reveal()), "", now); reason != policy.Allowed {
+			if _, reason := ask(after, with("Bearer "+next.Reveal()), ""); reason != policy.Allowed {
 				t.Errorf("the new key afterwards: %s", reason)
 			}
 		})
@@ -207,7 +217,10 @@ func TestAuthenticateWhileAKeyIsExchanged(t *testing.T) {
 // case-insensitive column would under some.
 type lenient struct{ c *credential.Credential }
 
-func (l lenient) Find(string) (*credential.Credential, bool) { return l.c, true }
+func (l lenient) Find(_ string, into *credential.Credential) (credential.Found, error) {
+	*into = *l.c
+	return credential.Stored, nil
+}
 
 // The secret decides, not what the store found: a credential without a key,
 // or with another one, lets nobody in.
@@ -219,8 +232,41 @@ func TestAuthenticateTrustsNoLookup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := credential.NewAuthenticator(lenient{c})
-			if got, reason := a.Authenticate(with("Bearer "+goodKey), "", now); got != nil || reason != policy.UnknownCredential {
+			if got, reason := ask(a, with("Bearer "+goodKey), ""); got.Proven() || reason != policy.UnknownCredential {
 				t.Errorf("%v, %s", got, reason)
+			}
+		})
+	}
+}
+
+// half is a Lookup that writes a credential and then says something else.
+type half struct {
+	c     *credential.Credential
+	found credential.Found
+	err   error
+}
+
+func (l half) Find(_ string, into *credential.Credential) (credential.Found, error) {
+	*into = *l.c
+	return l.found, l.err
+}
+
+// A key that is right is worth nothing if the look-up found nothing or does
+// not know: never fail open.
+func TestAuthenticateNeedsACredentialThatWasFound(t *testing.T) {
+	c := holder("billing", "ci", parse(t, goodKey))
+	for name, tt := range map[string]struct {
+		known credential.Lookup
+		want  policy.Reason
+	}{
+		"found":       {half{c, credential.Stored, nil}, policy.Allowed},
+		"not found":   {half{c, credential.Unknown, nil}, policy.UnknownCredential},
+		"nobody knew": {half{c, credential.Stored, errors.New("no route to host")}, policy.StoreUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, reason := ask(credential.NewAuthenticator(tt.known), with("Bearer "+goodKey), "")
+			if reason != tt.want || got.Proven() != (reason == policy.Allowed) {
+				t.Errorf("%v, %s, want %s", got, reason, tt.want)
 			}
 		})
 	}
@@ -251,7 +297,8 @@ func requests(t testing.TB) (*credential.Authenticator, map[string]http.Header) 
 func TestAuthenticateDoesNotAllocate(t *testing.T) {
 	a, list := requests(t)
 	for name, h := range list {
-		if n := testing.AllocsPerRun(100, func() { a.Authenticate(h, "page=2&name=a%20b", now) }); n != 0 {
+		var c credential.Credential
+		if n := testing.AllocsPerRun(100, func() { a.Authenticate(h, "page=2&name=a%20b", now, &c) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
@@ -261,9 +308,10 @@ func BenchmarkAuthenticate(b *testing.B) {
 	a, list := requests(b)
 	for name, h := range list {
 		b.Run(name, func(b *testing.B) {
+			var c credential.Credential
 			b.ReportAllocs()
 			for b.Loop() {
-				a.Authenticate(h, "page=2", now)
+				a.Authenticate(h, "page=2", now, &c)
 			}
 		})
 	}
@@ -282,12 +330,12 @@ func FuzzAuthenticate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, authorization, query, other string) {
 		h := with(authorization)
 		h["X-Other"] = []string{other}
-		c, reason := a.Authenticate(h, query, now)
+		c, reason := ask(a, h, query)
 		stray := key.MatchString(query) || key.MatchString(other)
 		if stray != (reason == policy.MisplacedCredential) {
 			t.Fatalf("query %q, other header %q: %s", query, other, reason)
 		}
-		if let := good.MatchString(authorization) && !stray; let != (reason == policy.Allowed) || let != (c != nil) {
+		if let := good.MatchString(authorization) && !stray; let != (reason == policy.Allowed) || let != c.Proven() {
 			t.Fatalf("Authorization %q: %s, %v", authorization, reason, c)
 		}
 	})

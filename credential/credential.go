@@ -1,7 +1,8 @@
 // Package credential decides who a caller is: it makes and reads the keys
 // that callers present, knows them again by their hashes, and tells whether
-// the credential behind a key is in force. It never stores a key, and never
-// decides what a caller may do.
+// the credential behind a key is in force. It also holds the rules of their
+// life: what may be made, and what may become of it. It never stores a key,
+// never decides what a caller may do, and grants nothing that a team lacks.
 package credential
 
 import (
@@ -47,16 +48,42 @@ func (s State) String() string {
 const MaxVerifiers = 2
 
 // Credential is what a gateway knows of a caller that presents one of its
-// keys. It is not changed once an Authenticator may find it.
+// keys, as a Lookup filled it in.
 type Credential struct {
-	Identity  policy.Identity
+	// Identity is who a proven caller is. The name is left out where it would
+	// have to be made anew for each request; Directory.Name gives it.
+	Identity policy.Identity
+
+	// Verifiers are the keys that the configuration has of the credential.
 	Verifiers []Verifier
-	State     State
+
+	State State
 
 	// NotBefore is the first instant at which the credential works, Expires
 	// the first at which it no longer does. Zero is always and never.
 	NotBefore, Expires time.Time
+
+	// Revision is that of the store's row, 0 where there is none.
+	Revision int64
+
+	// TeamGone says that the configuration no longer has the team. Then
+	// Identity.Team has the name alone, which is no configured one.
+	TeamGone bool
+
+	// Generation is the number of the key that was proven, 0 if it is one of
+	// the configuration's.
+	Generation int
+
+	// Supersedes is the number of an older key that ends by this use of the
+	// newest one; 0 is none. Whoever sees one hands it to Registry.End.
+	Supersedes int
+
+	keys keyring
 }
+
+// Proven reports whether Authenticate found out whose key it was. A proven
+// credential need not be in force.
+func (c *Credential) Proven() bool { return c.Identity.Team != nil }
 
 // Standing tells whether a proven credential is in force.
 func (c *Credential) Standing(now time.Time) policy.Reason {
@@ -65,6 +92,8 @@ func (c *Credential) Standing(now time.Time) policy.Reason {
 		return policy.CredentialSuspended
 	case c.State != Active:
 		return policy.CredentialRevoked
+	case c.TeamGone:
+		return policy.TeamGone
 	case now.Before(c.NotBefore):
 		return policy.CredentialNotYetValid
 	case !c.Expires.IsZero() && !now.Before(c.Expires):
@@ -74,51 +103,19 @@ func (c *Credential) Standing(now time.Time) policy.Reason {
 	}
 }
 
-// Lookup finds the credential that has a key with the given id.
+// Found says where a credential was found.
+type Found uint8
+
+// The places. The zero value is none.
+const (
+	Unknown    Found = iota // nowhere
+	Stored                  // in the store
+	Configured              // in the configuration
+)
+
+// Lookup finds the credential that has a key with the given id, and writes it
+// to into. What was there before is gone, whatever comes back. An error says
+// that nobody knows whether there is such a credential.
 type Lookup interface {
-	Find(id string) (*Credential, bool)
-}
-
-// Static is a Lookup over credentials that are all known beforehand.
-type Static struct{ byID map[string]*Credential }
-
-// NewStatic indexes credentials by the ids of their keys. What Find returns
-// is a copy whose Identity.Credential is the id that was asked for, so that
-// records tell which of two keys a team still uses. Two credentials may not
-// share an id: the records could not tell them apart.
-func NewStatic(list []*Credential) (*Static, error) {
-	s := &Static{make(map[string]*Credential, len(list))}
-	for _, c := range list {
-		if c.Identity.Team == nil {
-			return nil, fmt.Errorf("credential %q is of no team", c.Identity.Name)
-		}
-		if n := len(c.Verifiers); n == 0 || n > MaxVerifiers {
-			return nil, fmt.Errorf("%s has %d hashes; expected one, or %d while its key is being exchanged", named(c), n, MaxVerifiers)
-		}
-		own := map[string]bool{}
-		for _, v := range c.Verifiers {
-			if own[v.ID] {
-				continue // a key exchanged for one with the same id
-			}
-			own[v.ID] = true
-			if other, taken := s.byID[v.ID]; taken {
-				return nil, fmt.Errorf("%s and %s have keys of one id, %s; make a key of its own for each with `scopegate key generate`", named(other), named(c), v.ID)
-			}
-			known := *c
-			known.Identity.Credential = v.ID
-			s.byID[v.ID] = &known
-		}
-	}
-	return s, nil
-}
-
-// Find returns the credential that has a key with the given id.
-func (s *Static) Find(id string) (*Credential, bool) {
-	c, ok := s.byID[id]
-	return c, ok
-}
-
-// named names a credential of a team for error messages.
-func named(c *Credential) string {
-	return fmt.Sprintf("credential %q of team %q", c.Identity.Name, c.Identity.Team.Name)
+	Find(id string, into *Credential) (Found, error)
 }

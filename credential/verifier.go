@@ -2,7 +2,6 @@ package credential
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -71,7 +70,3 @@ func (v *Verifier) UnmarshalText(text []byte) (err error) {
 	*v, err = ParseVerifier(string(text))
 	return err
 }
-
-// knows returns 1 if the verifier is that of the hashed key, else 0, in a
-// time that does not depend on how much of the hash is right.
-func (v Verifier) knows(h Hash) int { return subtle.ConstantTimeCompare(v.Hash[:], h[:]) }

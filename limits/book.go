@@ -3,6 +3,7 @@ package limits
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scopegate/scopegate/policy"
@@ -15,11 +16,37 @@ type Book struct {
 	buckets map[Key]*bucket
 	quotas  map[string]*quota
 	plans   []*Plan // the open ones, oldest first
+
+	replicas atomic.Int64 // among which each limit is divided, this process being one
 }
 
 // NewBook returns an empty book.
 func NewBook() *Book {
-	return &Book{buckets: map[Key]*bucket{}, quotas: map[string]*quota{}}
+	b := &Book{buckets: map[Key]*bucket{}, quotas: map[string]*quota{}}
+	b.replicas.Store(1)
+	return b
+}
+
+// Share divides each rate and each bound on requests at once among so many
+// replicas, of which this process is one: from now on it admits its share and
+// leaves the rest to the others. Less than 1 counts as 1.
+//
+// Replicas that all know of each other admit no more than the limit together,
+// but for one each: a limit of fewer than there are replicas admits as many at
+// once as there are. Where the load is uneven it errs to refusing, since what
+// one replica does not use no other may. A replica that joins begins with a
+// full share, as a process that starts does, and until the others have learnt
+// of it they together admit up to one share more.
+//
+// What has run up stays, as over a reload: a share that grows is not filled up,
+// or replicas that come and go would hand out fresh allowances.
+func (b *Book) Share(replicas int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := int64(max(1, replicas))
+	if b.replicas.Swap(n) != n {
+		b.settle()
+	}
 }
 
 // Plan is one configuration's view of a Book: which keys it limits, and to
@@ -54,7 +81,7 @@ func (b *Book) Plan(lims map[Key]Limit, quota map[string]int) *Plan {
 		p.gates[key] = g
 	}
 	for key := range p.gates {
-		p.doors[key] = newDoor(p.gates, key)
+		p.doors[key] = newDoor(p.gates, key, &b.replicas)
 	}
 	for team, n := range quota {
 		p.quotas[team] = allowance{quota: b.quota(team), n: n}
@@ -91,9 +118,10 @@ func (p *Plan) Enter(team, credential string, now time.Time) Verdict {
 	return d.enter(now)
 }
 
-// settle makes the buckets agree with the plans that are open.
+// settle makes the buckets agree with the plans that are open, and with how
+// many replicas there are.
 func (b *Book) settle() {
-	now := time.Now()
+	now, replicas := time.Now(), int(b.replicas.Load())
 	for key, bucket := range b.buckets {
 		named := false
 		for _, p := range b.plans {
@@ -106,7 +134,7 @@ func (b *Book) settle() {
 		}
 		for _, p := range slices.Backward(b.plans) {
 			if g := p.gates[key]; g.rated {
-				bucket.tune(g.rate, now)
+				bucket.tune(g.rate.among(replicas), now)
 				break
 			}
 		}

@@ -54,17 +54,16 @@ func (b *bucket) tokens(now time.Time) float64 {
 
 // tune holds the bucket to another rate. What has run up so far was earned at
 // the old one and stays; only a new bucket starts full.
-func (b *bucket) tune(r Rate, now time.Time) {
+func (b *bucket) tune(p pace, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	limit, burst := rate.Limit(r.perSecond()), r.burst()
 	if b.rate == nil {
-		b.rate = rate.NewLimiter(limit, burst)
+		b.rate = rate.NewLimiter(rate.Limit(p.perSecond), p.burst)
 		return
 	}
 	now = b.forward(now)
-	b.rate.SetLimitAt(now, limit)
-	b.rate.SetBurstAt(now, burst)
+	b.rate.SetLimitAt(now, rate.Limit(p.perSecond))
+	b.rate.SetBurstAt(now, p.burst)
 }
 
 // forward keeps time from running backwards. Requests read the clock before

@@ -6,6 +6,10 @@
 // A Book holds what was counted, a Plan what one configuration makes of it.
 // They are apart because a reload must neither hand out fresh allowances nor
 // forget the requests that are under way.
+//
+// Processes that serve one gateway together count each for itself: each holds
+// its callers to its share of a limit, and none asks another on the way of a
+// request.
 package limits
 
 import (
@@ -33,14 +37,21 @@ type Limit struct {
 // Credential, the team with all its credentials together.
 type Key struct{ Team, Credential string }
 
-func (r Rate) burst() int {
-	if r.Burst == 0 {
-		return r.N
-	}
-	return r.Burst
+// pace is what a Rate comes to in one process of a fleet.
+type pace struct {
+	perSecond float64
+	burst     int
 }
 
-func (r Rate) perSecond() float64 { return float64(r.N) / r.Per.Seconds() }
+// among divides the rate among replicas. Each holds one request at least: a
+// bucket that cannot hold one admits nothing, ever.
+func (r Rate) among(replicas int) pace {
+	burst := r.Burst
+	if burst == 0 {
+		burst = r.N
+	}
+	return pace{perSecond: float64(r.N) / r.Per.Seconds() / float64(replicas), burst: max(1, burst/replicas)}
+}
 
 // slack is how many seconds too early a token may seem to come. x/time/rate
 // counts tokens in floating point, where 49 times 1/49 is less than 1, and
@@ -55,24 +66,24 @@ const (
 )
 
 // remaining is how many requests the tokens in a bucket are good for.
-func (r Rate) remaining(tokens float64) int64 {
-	return int64(min(max(0, math.Floor(tokens+min(slack, slack*r.perSecond()))), maxInteger))
+func (p pace) remaining(tokens float64) int64 {
+	return int64(min(max(0, math.Floor(tokens+min(slack, slack*p.perSecond))), maxInteger))
 }
 
 // wait is the time until the bucket admits the next request, in whole
 // seconds, rounded up; 0 where it admits one now.
-func (r Rate) wait(tokens float64) int64 { return r.until(1, tokens) }
+func (p pace) wait(tokens float64) int64 { return p.until(1, tokens) }
 
 // reset is the time that a client should plan with, in whole seconds: until
 // the next request is admitted if none is now, so that it agrees with
 // Retry-After, else until the bucket is full.
-func (r Rate) reset(tokens float64) int64 {
-	if w := r.wait(tokens); w > 0 {
+func (p pace) reset(tokens float64) int64 {
+	if w := p.wait(tokens); w > 0 {
 		return w
 	}
-	return r.until(float64(r.burst()), tokens)
+	return p.until(float64(p.burst), tokens)
 }
 
-func (r Rate) until(level, tokens float64) int64 {
-	return int64(min(max(0, math.Ceil((level-tokens)/r.perSecond()-slack)), float64(maxSeconds)))
+func (p pace) until(level, tokens float64) int64 {
+	return int64(min(max(0, math.Ceil((level-tokens)/p.perSecond-slack)), float64(maxSeconds)))
 }

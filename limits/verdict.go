@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/scopegate/scopegate/policy"
@@ -16,6 +17,14 @@ type gate struct {
 	maxInFlight int64 // 0 is any
 	rate        Rate
 	rated       bool
+}
+
+// places is how many of them one of so many replicas has; 0 is any.
+func (g *gate) places(replicas int64) int64 {
+	if g.maxInFlight == 0 {
+		return 0
+	}
+	return max(1, g.maxInFlight/replicas)
 }
 
 // The two gates of a door, in the order in which they are passed. The
@@ -32,12 +41,13 @@ var policyNames = [gateCount]string{credentialGate: `"credential"`, teamGate: `"
 
 // door is what a request of one key passes, worked out when the plan is made.
 type door struct {
-	gates  [gateCount]gate
-	policy string // the RateLimit-Policy header, "" without a rate
+	gates    [gateCount]gate
+	policy   string        // the RateLimit-Policy header, "" without a rate
+	replicas *atomic.Int64 // of the book
 }
 
-func newDoor(gates map[Key]gate, key Key) *door {
-	d := &door{}
+func newDoor(gates map[Key]gate, key Key, replicas *atomic.Int64) *door {
+	d := &door{replicas: replicas}
 	d.gates[teamGate] = gates[Key{Team: key.Team}]
 	if key.Credential != "" {
 		d.gates[credentialGate] = gates[key]
@@ -62,8 +72,8 @@ func newDoor(gates map[Key]gate, key Key) *door {
 // enter passes the places first and the rates after, since a place can be
 // given back unused and a token cannot.
 func (d *door) enter(now time.Time) Verdict {
-	v := Verdict{Reason: policy.Allowed, door: d}
-	placed := d.step()
+	v := Verdict{Reason: policy.Allowed, door: d, replicas: int(d.replicas.Load())}
+	placed := d.step(int64(v.replicas))
 	if !placed {
 		v.Reason = policy.TooManyInFlight
 	}
@@ -90,7 +100,7 @@ func (d *door) enter(now time.Time) Verdict {
 	wait := int64(1)
 	for i := range d.gates {
 		if g := &d.gates[i]; g.rated {
-			wait = max(wait, g.rate.wait(v.tokens[i]))
+			wait = max(wait, g.rate.among(v.replicas).wait(v.tokens[i]))
 		}
 	}
 	v.RetryAfter = time.Duration(wait) * time.Second
@@ -98,9 +108,9 @@ func (d *door) enter(now time.Time) Verdict {
 }
 
 // step takes a place at each gate, or none.
-func (d *door) step() bool {
+func (d *door) step(replicas int64) bool {
 	for i := range d.gates {
-		if g := &d.gates[i]; g.bucket != nil && !g.bucket.step(g.maxInFlight) {
+		if g := &d.gates[i]; g.bucket != nil && !g.bucket.step(g.places(replicas)) {
 			d.stepBack(i)
 			return false
 		}
@@ -128,8 +138,9 @@ type Verdict struct {
 	// guess, since nobody knows when a request under way will end.
 	RetryAfter time.Duration
 
-	door   *door
-	tokens [gateCount]float64
+	door     *door
+	replicas int
+	tokens   [gateCount]float64
 }
 
 // Leave gives back the places that the request took, which a refused one did
@@ -162,11 +173,12 @@ func (v Verdict) Headers(set func(name, value string)) {
 		if len(buf) > 0 {
 			buf = append(buf, ", "...)
 		}
+		pace := g.rate.among(v.replicas)
 		buf = append(buf, policyNames[i]...)
 		buf = append(buf, ";r="...)
-		buf = strconv.AppendInt(buf, g.rate.remaining(v.tokens[i]), 10)
+		buf = strconv.AppendInt(buf, pace.remaining(v.tokens[i]), 10)
 		buf = append(buf, ";t="...)
-		buf = strconv.AppendInt(buf, g.rate.reset(v.tokens[i]), 10)
+		buf = strconv.AppendInt(buf, pace.reset(v.tokens[i]), 10)
 	}
 	set("Ratelimit", string(buf))
 }

@@ -63,6 +63,13 @@ var (
 		"Answers 401 and 403 of the upstream: it does not take the master token, or not for that operation.",
 		"gateway")
 
+	credentialChanges = counters("credential_changes_total",
+		"Changes of stored credentials that were made through this process, by their kind.",
+		"gateway", "change")
+	retiredKeys = counters("retired_key_uses_total",
+		"Requests with a key that another key of its credential has replaced. It was refused.",
+		"gateway", "team")
+
 	catalogueInfo = info("catalogue_info",
 		"The catalogue of the API's scopes and operations that was built in. Always 1.",
 		prometheus.Labels{
@@ -84,7 +91,7 @@ type vector interface {
 // vectors are all families whose series come and go with gateways.
 var vectors = []vector{
 	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
-	mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected,
+	mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
 }
 
 // everything is one collector of all families, so that a registry takes all
@@ -93,6 +100,9 @@ type everything struct{}
 
 func (everything) each(do func(prometheus.Collector)) {
 	for _, v := range vectors {
+		do(v)
+	}
+	for _, v := range storeVectors {
 		do(v)
 	}
 	do(catalogueInfo)

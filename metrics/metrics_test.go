@@ -71,12 +71,20 @@ func everyEvent(m *metrics.Metrics) {
 	m.MasterLoaded(time.Unix(1_700_000_000, 0))
 	m.MasterExpires(time.Unix(1_800_000_000, 500_000_000))
 	m.MasterRejected()
+	m.CredentialChanged("rotate")
+	m.CredentialChanged("unheard of")
+	m.RetiredKeyUsed("billing")
 }
 
 // idle is what a gateway shows before anything happened.
 var idle = []string{
 	"audit_failures_total 0", "audit_mirror_dropped_total 0", "audit_suppressed_total 0",
 	"audit_write_duration_seconds_count 0", "breaker_state 0",
+	`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
+	`credential_changes_total{change="extend"} 0`, `credential_changes_total{change="lock"} 0`,
+	`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
+	`credential_changes_total{change="revoke"} 0`, `credential_changes_total{change="rotate"} 0`,
+	`credential_changes_total{change="suspend"} 0`,
 	"master_token_rejected_total 0", "requests_in_flight 0",
 }
 
@@ -95,6 +103,11 @@ func TestEvents(t *testing.T) {
 	want := []string{
 		"audit_failures_total 1", "audit_mirror_dropped_total 1", "audit_suppressed_total 7",
 		"audit_write_duration_seconds_count 2", "breaker_state 2",
+		`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
+		`credential_changes_total{change="extend"} 0`, `credential_changes_total{change="lock"} 0`,
+		`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
+		`credential_changes_total{change="revoke"} 0`, `credential_changes_total{change="rotate"} 1`,
+		`credential_changes_total{change="suspend"} 0`,
 		`decision_duration_seconds_count{operation="listMembers"} 1`,
 		"master_token_expires_timestamp_seconds 1.8000000005e+09",
 		"master_token_loaded_timestamp_seconds 1.7e+09",
@@ -103,6 +116,7 @@ func TestEvents(t *testing.T) {
 		`operations_total{decision="allow",operation="listMembers",status_class="2xx"} 1`,
 		"requests_in_flight 1",
 		`requests_total{decision="allow",reason="allowed",team="billing"} 1`,
+		`retired_key_uses_total{team="billing"} 1`,
 		`upstream_duration_seconds_count{operation="listMembers"} 1`,
 	}
 	if diff := cmp.Diff(want, scrape(t, reg, "events")); diff != "" {
@@ -280,6 +294,9 @@ func TestInfo(t *testing.T) {
 func TestLint(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	everyEvent(open(t, reg, "lint", []string{"billing"}, []string{"listMembers"}))
+	s := metrics.NewStore("lint")
+	defer s.Close()
+	everyStoreEvent(s)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -291,8 +308,8 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if len(families) != 16 {
-		t.Errorf("linted %d families, want all 16", len(families))
+	if len(families) != 25 {
+		t.Errorf("linted %d families, want all 25", len(families))
 	}
 	for _, f := range families {
 		if help := f.GetHelp(); !strings.HasSuffix(help, ".") || strings.ToUpper(help[:1]) != help[:1] {

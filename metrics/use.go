@@ -27,6 +27,9 @@ func (m *Metrics) open() {
 	m.auditSuppressed = auditSuppressed.WithLabelValues(m.gateway)
 	m.mirrorDropped = mirrorDropped.WithLabelValues(m.gateway)
 	m.masterRejected = masterRejected.WithLabelValues(m.gateway)
+	for _, change := range changeKinds {
+		credentialChanges.WithLabelValues(m.gateway, change)
+	}
 	state(m.gateway)
 }
 

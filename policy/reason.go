@@ -27,6 +27,8 @@ const (
 	CredentialRevoked
 	CredentialExpired
 	CredentialNotYetValid
+	CredentialRetired // a key that another one of its credential has replaced
+	TeamGone          // the credential's team is no longer configured
 	ClientAddress
 
 	// What is asked for?
@@ -52,10 +54,14 @@ const (
 	MintExpiry
 	MintAddresses
 	MintQuota
+	MintDailyQuota
 	TokenNotFound
 
 	// What the gateway itself, or the upstream behind it, could not do.
 	AuditUnavailable
+	StoreUnavailable
+	ClockSkew
+	NoLedger
 	UpstreamBusy
 	UpstreamBreakerOpen
 	UpstreamUnreachable
@@ -85,6 +91,8 @@ var reasonNames = [reasonCount]string{
 	CredentialRevoked:     "credential_revoked",
 	CredentialExpired:     "credential_expired",
 	CredentialNotYetValid: "credential_not_yet_valid",
+	CredentialRetired:     "credential_retired",
+	TeamGone:              "team_gone",
 	ClientAddress:         "client_address",
 	PathNotCanonical:      "path_not_canonical",
 	UnknownPath:           "unknown_path",
@@ -106,8 +114,12 @@ var reasonNames = [reasonCount]string{
 	MintExpiry:            "mint_expiry",
 	MintAddresses:         "mint_addresses",
 	MintQuota:             "mint_quota",
+	MintDailyQuota:        "mint_daily_quota",
 	TokenNotFound:         "token_not_found",
 	AuditUnavailable:      "audit_unavailable",
+	StoreUnavailable:      "store_unavailable",
+	ClockSkew:             "clock_skew",
+	NoLedger:              "no_ledger",
 	UpstreamBusy:          "upstream_busy",
 	UpstreamBreakerOpen:   "upstream_breaker_open",
 	UpstreamUnreachable:   "upstream_unreachable",

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 // proxy is a contender under way, as a process of its own.
@@ -117,7 +119,7 @@ func (p *proxy) unidentified(ctx context.Context) (status int, err error) {
 // measure puts the proxy under the load of a job. The time that it takes to
 // accept the connections is part of it.
 func (p *proxy) measure(ctx context.Context, j job) (sample, error) {
-	before, err := cpuTime(p.pid)
+	before, err := rig.CPUTime(p.pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -125,7 +127,7 @@ func (p *proxy) measure(ctx context.Context, j job) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	after, err := cpuTime(p.pid)
+	after, err := rig.CPUTime(p.pid)
 	s.CPU = after - before
 	return s, err
 }

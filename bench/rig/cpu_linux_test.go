@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"os"
@@ -6,13 +6,13 @@ import (
 )
 
 func TestCPUTimeCounts(t *testing.T) {
-	before, err := cpuTime(os.Getpid())
+	before, err := CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	after := before
 	for work := 0; after == before && work < 1e9; work++ {
-		if after, err = cpuTime(os.Getpid()); err != nil {
+		if after, err = CPUTime(os.Getpid()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -22,7 +22,7 @@ func TestCPUTimeCounts(t *testing.T) {
 }
 
 func TestCPUTimeRejectsAProcessThatIsNot(t *testing.T) {
-	if took, err := cpuTime(1 << 28); err == nil {
+	if took, err := CPUTime(1 << 28); err == nil {
 		t.Errorf("no process took %v", took)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is the processor time that a process has taken, user and system, on
+// CPUTime is the processor time that a process has taken, user and system, on
 // all of its threads, those that ended too. It reads the process's own clock,
 // which counts nanoseconds; /proc/<pid>/stat counts hundredths of a second.
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	// clock_getcpuclockid(3) of the C library, which Go does not have: the
 	// inverted pid, and CPUCLOCK_SCHED in the low bits.
 	clock := ^int32(pid)<<3 | 2

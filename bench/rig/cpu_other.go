@@ -1,13 +1,13 @@
 //go:build !linux
 
-package main
+package rig
 
 import (
 	"errors"
 	"time"
 )
 
-// cpuTime has no way that is as exact elsewhere.
-func cpuTime(int) (time.Duration, error) {
+// CPUTime has no way that is as exact elsewhere.
+func CPUTime(int) (time.Duration, error) {
 	return 0, errors.New("the processor time of another process can be read on Linux only")
 }

@@ -1,0 +1,52 @@
+package credential
+
+import "fmt"
+
+// Static is a Lookup over credentials that are all known beforehand.
+type Static struct{ byID map[string]*Credential }
+
+// NewStatic indexes credentials by the ids of their keys. What Find gives is
+// a copy whose Identity.Credential is the id that was asked for, so that
+// records tell which of two keys a team still uses. Two credentials may not
+// share an id: the records could not tell them apart.
+func NewStatic(list []*Credential) (*Static, error) {
+	s := &Static{make(map[string]*Credential, len(list))}
+	for _, c := range list {
+		if c.Identity.Team == nil {
+			return nil, fmt.Errorf("credential %q is of no team", c.Identity.Name)
+		}
+		if n := len(c.Verifiers); n == 0 || n > MaxVerifiers {
+			return nil, fmt.Errorf("%s has %d hashes; expected one, or %d while its key is being exchanged", named(c), n, MaxVerifiers)
+		}
+		own := map[string]bool{}
+		for _, v := range c.Verifiers {
+			if own[v.ID] {
+				continue // a key exchanged for one with the same id
+			}
+			own[v.ID] = true
+			if other, taken := s.byID[v.ID]; taken {
+				return nil, fmt.Errorf("%s and %s have keys of one id, %s; make a key of its own for each with `scopegate key generate`", named(other), named(c), v.ID)
+			}
+			known := *c
+			known.Identity.Credential = v.ID
+			s.byID[v.ID] = &known
+		}
+	}
+	return s, nil
+}
+
+// Find finds the credential that has a key with the given id. It never fails.
+func (s *Static) Find(id string, into *Credential) (Found, error) {
+	c, ok := s.byID[id]
+	if !ok {
+		*into = Credential{}
+		return Unknown, nil
+	}
+	*into = *c
+	return Configured, nil
+}
+
+// named names a credential of a team for error messages.
+func named(c *Credential) string {
+	return fmt.Sprintf("credential %q of team %q", c.Identity.Name, c.Identity.Team.Name)
+}

@@ -1,0 +1,311 @@
+package scopegate
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/scopegate/scopegate/buildinfo"
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/fleet"
+	"github.com/scopegate/scopegate/limits"
+	"github.com/scopegate/scopegate/metrics"
+	"github.com/scopegate/scopegate/policy"
+	"github.com/scopegate/scopegate/store"
+	"github.com/scopegate/scopegate/store/postgres"
+	"github.com/scopegate/scopegate/store/sqlite"
+)
+
+// The stores that a gateway can have.
+const (
+	storeSQLite   = "sqlite"
+	storePostgres = "postgres"
+	storeNone     = "none"
+)
+
+// storePatience bounds a call of the store that nobody waits for.
+const storePatience = 5 * time.Second
+
+// rows is what a gateway uses of a store beyond what credential and fleet do.
+type rows interface {
+	credential.Rows
+	fleet.Store
+	Used(ctx context.Context, uses map[string]store.Use) error
+	Spend(ctx context.Context, team, period string, limit int) (bool, error)
+	Refund(ctx context.Context, team, period string) error
+	Close() error
+}
+
+// storeroom is a gateway's store and all that lives as long as it is open:
+// longer than a configuration, so that a reload neither reads the credentials
+// anew nor makes another replica of this process. A nil storeroom is that of
+// `store none`.
+type storeroom struct {
+	gateway string
+	rows    rows
+	cache   *credential.Cache
+	member  *fleet.Member
+	usage   *credential.Usage
+	errands *errands
+	meter   *metrics.Store
+	end     context.CancelFunc
+	running sync.WaitGroup
+}
+
+var storerooms = caddy.NewUsagePool()
+
+// openStore takes the storeroom of this configuration, and opens it first
+// where no configuration before had it.
+func (g *Gateway) openStore(ctx context.Context) error {
+	conf, err := g.resolveStore()
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if conf.Driver == storeNone {
+		g.auth = credential.NewAuthenticator(g.rules.static)
+		return nil
+	}
+	g.roomKey = conf.key(g.Name)
+	v, _, err := storerooms.LoadOrNew(g.roomKey, func() (caddy.Destructor, error) {
+		return newStoreroom(ctx, g.Name, conf)
+	})
+	if err != nil {
+		g.roomKey = ""
+		return fmt.Errorf("store: %w", err)
+	}
+	g.room = v.(*storeroom) //nolint:forcetypeassert // only storerooms are stored in it
+	g.directory = credential.NewDirectory(g.room.cache, g.rules.static, g.rules.byName())
+	g.auth = credential.NewAuthenticator(g.directory)
+	return nil
+}
+
+func (g *Gateway) closeStore() error {
+	if g.roomKey == "" {
+		return nil
+	}
+	_, err := storerooms.Delete(g.roomKey)
+	return err
+}
+
+// validate checks what can be checked without I/O. No configuration is the
+// default one.
+func (s *Store) validate() error {
+	if s == nil {
+		return nil
+	}
+	switch {
+	case s.Driver != "" && s.Driver != storeSQLite && s.Driver != storePostgres && s.Driver != storeNone:
+		return fmt.Errorf("unknown driver %q; expected sqlite, postgres or none", s.Driver)
+	case s.Driver == storePostgres && !onePlaceholder.MatchString(s.Address):
+		return errors.New("the address of postgres must be exactly one {env.NAME} or {file.PATH}: it holds a password, and Caddy would show it at GET /config/ and save it to disk")
+	case s.Driver != storePostgres && (s.Address != "" || s.Poll):
+		return errors.New("address and poll belong to postgres")
+	case s.Path != "" && s.Driver != "" && s.Driver != storeSQLite:
+		return errors.New("path belongs to sqlite")
+	case strings.ContainsAny(s.Path, "{}?"):
+		return errors.New("path must be a plain path, without placeholders or question marks")
+	case s.Grace < 0 || time.Duration(s.Grace) > maxGrace:
+		return fmt.Errorf("store_grace must be above zero and at most %s", maxGrace)
+	}
+	return nil
+}
+
+// maxGrace keeps a gateway from serving on for long by what it once knew.
+const maxGrace = time.Hour
+
+// A default within the placeholder would be an address that stands in the
+// configuration, so no colon is allowed.
+var onePlaceholder = regexp.MustCompile(`^\{(env\.[^{}:=\s]+|file\.[^{}:]+)\}$`)
+
+// openable is a Store with its defaults and its address filled in.
+type openable struct {
+	Store
+	address string
+}
+
+func (g *Gateway) resolveStore() (openable, error) {
+	var o openable
+	if g.Store != nil {
+		o.Store = *g.Store
+	}
+	if err := o.validate(); err != nil {
+		return o, err
+	}
+	if o.Grace == 0 {
+		o.Grace = caddy.Duration(fleet.DefaultGrace)
+	}
+	var err error
+	switch o.Driver {
+	case "", storeSQLite:
+		o.Driver = storeSQLite
+		if o.Path == "" {
+			o.Path = filepath.Join(caddy.AppDataDir(), "scopegate", g.Name, "store.db")
+		}
+		if o.Path, err = filepath.Abs(o.Path); err != nil {
+			return o, fmt.Errorf("finding the file: %w", err)
+		}
+	case storePostgres:
+		o.address, err = caddy.NewReplacer().ReplaceOrErr(o.Address, true, true)
+		if err != nil || strings.TrimSpace(o.address) == "" {
+			return o, fmt.Errorf("the address of postgres, %s, is not set, is empty or cannot be read", o.Address)
+		}
+	}
+	return o, nil
+}
+
+// key tells storerooms apart. The address is in it as a digest, so that a
+// password changed in its file takes effect at a reload.
+func (o openable) key(gateway string) string {
+	sum := sha256.Sum256([]byte(o.address))
+	return fmt.Sprintf("%s %s %q %q %v %s %s", gateway, o.Driver, o.Path, o.Address, o.Poll, time.Duration(o.Grace), hex.EncodeToString(sum[:]))
+}
+
+// open opens the store itself.
+func (o openable) open(ctx context.Context, gateway string) (rows, error) {
+	if o.Driver == storeSQLite {
+		db, err := sqlite.Open(ctx, o.Path, gateway)
+		if err != nil {
+			return nil, fmt.Errorf("opening %s: %w", o.Path, err)
+		}
+		return db, nil
+	}
+	var opts []postgres.Option
+	if o.Poll {
+		opts = append(opts, postgres.WithoutNotify())
+	}
+	db, err := postgres.Open(ctx, o.address, gateway, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database at %s: %w", o.Address, err)
+	}
+	if mode, err := db.SynchronousCommit(ctx); err == nil && (mode == "off" || mode == "local") {
+		caddy.Log().Named("scopegate").Warn("a revocation may be lost when the database fails: set synchronous_commit to on",
+			zap.String("gateway", gateway), zap.String("synchronous_commit", mode))
+	}
+	return db, nil
+}
+
+func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroom, error) {
+	db, err := conf.open(ctx, gateway)
+	if err != nil {
+		return nil, err
+	}
+	// Caddy's logger at the time of the event: this outlives configurations.
+	warn := func(msg string, err error) {
+		caddy.Log().Named("scopegate").Warn(msg, zap.String("gateway", gateway), zap.Error(err))
+	}
+	r := &storeroom{gateway: gateway, rows: db, meter: metrics.NewStore(gateway)}
+	r.cache = credential.NewCache(db, r.meter)
+	host, _ := os.Hostname()
+	r.member = fleet.Join(db, fleet.Options{
+		ID: uuid.Must(uuid.NewV7()).String(), Host: host, Version: buildinfo.Version(),
+		Grace: time.Duration(conf.Grace),
+		Apply: func(list []store.Change) {
+			for _, c := range list {
+				r.cache.Forget(c.ID)
+			}
+		},
+		Reset:  r.cache.ForgetAll,
+		Events: fleetEvents{r.meter, bookOf(gateway)},
+		Warn:   warn,
+	})
+	work, cancel := context.WithCancel(context.Background())
+	r.end = cancel
+	r.usage = credential.NewUsage(db, func(err error) { warn("the last uses of credentials could not be stored", err) })
+	r.errands = newErrands(gateway)
+	r.running.Go(func() { r.usage.Run(work) })
+	r.running.Go(func() { r.errands.run(work) })
+	if err := r.member.First(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading it the first time: %w", err), r.Destruct())
+	}
+	return r, nil
+}
+
+// fleetEvents also holds this process to its share of the limits.
+type fleetEvents struct {
+	*metrics.Store
+	book *limits.Book
+}
+
+// Replicas takes the number of live replicas.
+func (e fleetEvents) Replicas(live int) {
+	e.Store.Replicas(live)
+	e.book.Share(live)
+}
+
+// Destruct leaves the fleet and closes the store.
+func (r *storeroom) Destruct() error {
+	r.end()
+	r.running.Wait()
+	err := errors.Join(r.member.Close(), r.rows.Close(), returnBook(r.gateway))
+	r.cache.ForgetAll() // gives its memory back
+	r.meter.Close()
+	return err
+}
+
+// fresh reports whether the store was heard from within its grace.
+func (r *storeroom) fresh(now time.Time) bool { return r == nil || r.member.Fresh(now) }
+
+// epoch grows when any credential changes.
+func (r *storeroom) epoch() uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.cache.Epoch()
+}
+
+// used notes that a stored credential was used.
+func (r *storeroom) used(q *request) {
+	if r == nil || q.caller == nil || q.caller.Generation == 0 || q.match.Operation == nil {
+		return
+	}
+	r.usage.Note(q.caller.Identity.Credential, q.started, q.client, q.match.Operation.ID)
+}
+
+// supersede ends the key before this one where it was to work only until this
+// one was used.
+func (r *storeroom) supersede(c *credential.Credential) {
+	if r != nil && c.Supersedes != 0 {
+		r.errands.add(errand{kind: credential.KindEnd, id: c.Identity.Credential, generation: c.Supersedes})
+	}
+}
+
+// reused tells of a key that was used although another has replaced it: a
+// thief has it, or a machine was forgotten when the key was rotated.
+func (g *Gateway) reused(c *credential.Credential, from string) {
+	team := c.Identity.Team.Name
+	g.meter.RetiredKeyUsed(team)
+	g.room.errands.add(errand{
+		kind: credential.KindLock, id: c.Identity.Credential, generation: c.Generation,
+		from: from, team: team, lock: g.rules.locks[team],
+	})
+}
+
+// name returns the credential's name. That of a stored one is looked up, since
+// hardly any request needs it.
+func (g *Gateway) name(id *policy.Identity) string {
+	if id.Name != "" || g.directory == nil {
+		return id.Name
+	}
+	return g.directory.Name(id.Credential)
+}
+
+// byName finds teams, as the configuration has them.
+func (c *compiled) byName() map[string]*policy.Team {
+	teams := make(map[string]*policy.Team, len(c.teams))
+	for _, t := range c.teams {
+		teams[t.Name] = t
+	}
+	return teams
+}
