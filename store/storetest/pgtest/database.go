@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Variable names the environment variable that says where to make databases
-// instead of in a cluster of one's own.
+// Variable names the environment variable that has the URL of where to make
+// databases instead of in a cluster of one's own.
 const Variable = "SCOPEGATE_TEST_POSTGRES"
 
 // shared is the one cluster of a process. Nobody closes it: it ends with the
@@ -34,6 +34,10 @@ func Database(tb testing.TB) (dsn string) {
 		}
 		server = c.DSN("postgres")
 	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		tb.Fatalf("%s is to be a URL, like postgres://user:password@db.example.com/database", Variable)
+	}
 	name := "scopegate_test_" + strings.ToLower(rand.Text())
 	if err := execute(server, "CREATE DATABASE "+name); err != nil {
 		tb.Fatalf("making a database: %v", err)
@@ -43,16 +47,7 @@ func Database(tb testing.TB) (dsn string) {
 			tb.Errorf("dropping a database: %v", err)
 		}
 	})
-	return in(server, name)
-}
-
-// in returns how to reach another database of the same server.
-func in(dsn, database string) string {
-	u, err := url.Parse(dsn)
-	if err != nil || u.Scheme == "" {
-		return dsn + " dbname=" + database // of a word that is said twice, the last one holds
-	}
-	u.Path = "/" + database
+	u.Path = "/" + name
 	return u.String()
 }
 
