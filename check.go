@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,6 +108,7 @@ func (p *preflight) gateway(ctx context.Context, l loaded) {
 	p.master(ctx, l.Gateway)
 	p.expiry(l.Gateway)
 	p.audit(l.Gateway)
+	p.store(ctx, l.Gateway)
 	for _, t := range l.Teams {
 		p.team(l.Gateway, t)
 	}
@@ -218,6 +220,40 @@ func (p *preflight) expiry(g *Gateway) {
 
 // audit sees whether the durable log can be written, without leaving a trace
 // where there is none yet.
+// store looks at the store without making one: what is not there yet is made
+// by the gateway's own user when it starts.
+func (p *preflight) store(ctx context.Context, g *Gateway) {
+	conf, err := g.resolveStore()
+	switch {
+	case err != nil:
+		p.add("fail", "store", err.Error(), "set what the `store` line names")
+		return
+	case conf.Driver == storeNone:
+		p.add("warn", "store", "there is none: credentials cannot be made, rotated or revoked without a reload, and no tokens can be made", "write `store sqlite` or `store postgres {env.DATABASE_URL}`, unless this is a sidecar")
+		return
+	case conf.Driver == storeSQLite:
+		if _, err := os.Stat(conf.Path); errors.Is(err, os.ErrNotExist) {
+			p.add("ok", "store", conf.Path+" will be made when the gateway starts", "")
+			return
+		}
+	}
+	db, err := conf.open(ctx, g.Name)
+	if err != nil {
+		p.add("fail", "store", err.Error(), "mend the store, or see docs/fleet.md for how to restore one")
+		return
+	}
+	defer db.Close()
+	mode, err := synchronousCommit(ctx, db)
+	switch {
+	case err != nil:
+		p.add("fail", "store", err.Error(), "see that the database can be used")
+	case loses(mode):
+		p.add("warn", "store", "synchronous_commit is "+mode+": a revocation that was answered may be lost when the database fails", "set synchronous_commit to on for the gateway's user or database")
+	default:
+		p.add("ok", "store", "the store can be opened and is of a schema that this version knows", "")
+	}
+}
+
 func (p *preflight) audit(g *Gateway) {
 	path := g.defaultAuditFile()
 	if g.Audit != nil && g.Audit.WriterRaw != nil {
@@ -281,7 +317,7 @@ func (p *preflight) team(g *Gateway, t *Team) {
 			scopesUsable = scopesUsable.Union(c.Identity.Scopes)
 		}
 	}
-	if usable == 0 {
+	if usable == 0 && g.Store != nil && g.Store.Driver == storeNone {
 		p.add("warn", at, "no credential of it is in force: nobody can use its grants", "scopegate key generate --team "+t.Name)
 		return
 	}

@@ -183,6 +183,7 @@ http://localhost {
 			master_token_file %token%
 			%expires%
 		}
+		store %store%
 		team red {
 			scopes members.read gateways.read token.create
 			credential one {
@@ -206,25 +207,28 @@ http://localhost {
 	wrong := write(t, "token", "not-the-master-token")
 	audit := write(t, "audit.jsonl", "")
 	soon := "master_token_expires " + time.Now().UTC().AddDate(0, 0, 3).Format(time.DateOnly)
+	damaged := write(t, "store.db", strings.Repeat("not a database", 100))
 	for _, c := range []struct {
-		name, admin, token, expires, audit string
-		fails                              bool
-		want                               []string
+		name, admin, token, expires, audit, store string
+		fails                                     bool
+		want                                      []string
 	}{
-		{"good", "off", token, "master_token_expires 2099-01-01", audit, false, []string{
-			"ok    master token", "ok    clock", "ok    file mode", "ok    admin", "ok    audit",
+		{"good", "off", token, "master_token_expires 2099-01-01", audit, "none", false, []string{
+			"warn  store", "ok    master token", "ok    clock", "ok    file mode", "ok    admin", "ok    audit",
 			"no credential of it is in force", "no operation that is on needs gateways.read", "holds token.create but has no mint block",
 		}},
-		{"open admin", "localhost:2019", token, soon, audit, true, []string{"fail  admin", "warn  expiry"}},
-		{"open token file", "off", open, soon, audit, true, []string{"fail  file mode"}},
-		{"wrong token", "off", wrong, "", audit, true, []string{"fail  master token", "it is not said when"}},
-		{"no token file", "off", token + ".none", "", audit, true, []string{"fail  file mode", "fail  master token"}},
-		{"audit on a folder", "off", token, "", filepath.Dir(audit), true, []string{"fail  audit"}},
-		{"master ended", "off", token, "master_token_expires 2020-01-01", audit, true, []string{"fail  expiry"}},
+		{"no static credential", "off", token, "", audit, "sqlite " + filepath.Join(t.TempDir(), "store.db"), false, []string{"ok    store"}},
+		{"damaged store", "off", token, "", audit, "sqlite " + damaged, true, []string{"fail  store"}},
+		{"open admin", "localhost:2019", token, soon, audit, "none", true, []string{"fail  admin", "warn  expiry"}},
+		{"open token file", "off", open, soon, audit, "none", true, []string{"fail  file mode"}},
+		{"wrong token", "off", wrong, "", audit, "none", true, []string{"fail  master token", "it is not said when"}},
+		{"no token file", "off", token + ".none", "", audit, "none", true, []string{"fail  file mode", "fail  master token"}},
+		{"audit on a folder", "off", token, "", filepath.Dir(audit), "none", true, []string{"fail  audit"}},
+		{"master ended", "off", token, "master_token_expires 2020-01-01", audit, "none", true, []string{"fail  expiry"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := write(t, "Caddyfile", strings.NewReplacer("%admin%", c.admin, "%url%", w.Upstream.URL,
-				"%token%", c.token, "%expires%", c.expires, "%audit%", c.audit).Replace(head))
+				"%token%", c.token, "%expires%", c.expires, "%audit%", c.audit, "%store%", c.store).Replace(head))
 			out, err := run(t, "", "check", "--config", file)
 			if (err != nil) != c.fails {
 				t.Errorf("error %v", err)

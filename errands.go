@@ -89,7 +89,7 @@ func (e *errands) do(ctx context.Context, one errand) {
 	var err error
 	switch one.kind {
 	case credential.KindEnd:
-		_, err = g.change(ctx, func(r *credential.Registry) (store.Credential, error) {
+		_, err = g.change(func(r *credential.Registry) (store.Credential, error) {
 			return r.End(ctx, one.id, one.generation, byGateway)
 		})
 	case credential.KindLock:
@@ -98,7 +98,7 @@ func (e *errands) do(ctx context.Context, one errand) {
 				zap.String("team", one.team), zap.Int("generation", one.generation), zap.String("client_ip", one.from))
 		}
 		if one.lock {
-			_, err = g.change(ctx, func(r *credential.Registry) (store.Credential, error) {
+			_, err = g.change(func(r *credential.Registry) (store.Credential, error) {
 				return r.Lock(ctx, one.id, "a key that was replaced was used again from "+one.from)
 			})
 		}

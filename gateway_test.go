@@ -28,10 +28,18 @@ type world struct {
 	sim *simulator.Simulator
 	key credential.Key
 	log string // the audit file
+
+	storeGone bool // the test has closed it
 }
 
 // newWorld provisions a gateway of one team with the given options.
 func newWorld(t *testing.T, team string) *world {
+	t.Helper()
+	return newWorldWith(t, team, "")
+}
+
+// newWorldWith also takes an option of the gateway.
+func newWorldWith(t *testing.T, team, option string) *world {
 	t.Helper()
 	w := &world{
 		sim: simulator.New(simulator.Options{}), key: credential.Generate(),
@@ -46,6 +54,7 @@ func newWorld(t *testing.T, team string) *world {
 			master_token {env.SCOPEGATE_TEST_MASTER}
 			retries 0
 		}
+		`+option+`
 		team red {
 			`+team+`
 			credential one {
@@ -64,7 +73,7 @@ func newWorld(t *testing.T, team string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.Cleanup(); err != nil {
+		if err := w.Cleanup(); err != nil && !w.storeGone {
 			t.Error(err)
 		}
 	})

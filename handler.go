@@ -430,10 +430,6 @@ func mayHaveHappened(err error) bool {
 	return !e.Unsent && e.Reason != policy.UpstreamUnauthorized && e.Reason != policy.UpstreamForbidden
 }
 
-func limitKey(id *policy.Identity) limits.Key {
-	return limits.Key{Team: id.Team.Name, Credential: id.Name}
-}
-
 func upstreamRefusal(err error) *refusal {
 	var e *upstream.Error
 	if !errors.As(err, &e) {

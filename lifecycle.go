@@ -1,7 +1,6 @@
 package scopegate
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -24,7 +23,7 @@ var (
 // change makes one change of a credential, in this order: its record, the
 // change itself, the end of what this process remembered of the credential,
 // and the record of how it ended. A change that cannot be recorded is not made.
-func (g *Gateway) change(ctx context.Context, do func(*credential.Registry) (store.Credential, error)) (store.Credential, error) {
+func (g *Gateway) change(do func(*credential.Registry) (store.Credential, error)) (store.Credential, error) {
 	if g.room == nil {
 		return store.Credential{}, errNoStore
 	}

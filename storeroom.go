@@ -189,11 +189,21 @@ func (o openable) open(ctx context.Context, gateway string) (rows, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the database at %s: %w", o.Address, err)
 	}
-	if mode, err := db.SynchronousCommit(ctx); err == nil && (mode == "off" || mode == "local") {
-		caddy.Log().Named("scopegate").Warn("a revocation may be lost when the database fails: set synchronous_commit to on",
-			zap.String("gateway", gateway), zap.String("synchronous_commit", mode))
-	}
 	return db, nil
+}
+
+// synchronousCommit returns how a database confirms a change; "" for one that
+// always keeps what it confirmed.
+func synchronousCommit(ctx context.Context, db rows) (string, error) {
+	if pg, ok := db.(*postgres.Store); ok {
+		return pg.SynchronousCommit(ctx)
+	}
+	return "", nil
+}
+
+// loses reports whether a confirmed change may be lost when the database fails.
+func loses(synchronousCommit string) bool {
+	return synchronousCommit == "off"
 }
 
 func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroom, error) {
@@ -204,6 +214,9 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	// Caddy's logger at the time of the event: this outlives configurations.
 	warn := func(msg string, err error) {
 		caddy.Log().Named("scopegate").Warn(msg, zap.String("gateway", gateway), zap.Error(err))
+	}
+	if mode, err := synchronousCommit(ctx, db); err == nil && loses(mode) {
+		warn("a revocation may be lost when the database fails: set synchronous_commit to on", nil)
 	}
 	r := &storeroom{gateway: gateway, rows: db, meter: metrics.NewStore(gateway)}
 	r.cache = credential.NewCache(db, r.meter)

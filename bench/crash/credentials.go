@@ -112,7 +112,7 @@ func createUntilKilled(ctx context.Context, g *rig.Gateway, round int) []made {
 		})
 	}
 	select {
-	case <-time.After(time.Duration(20+rand.IntN(200)) * time.Millisecond):
+	case <-time.After(time.Duration(20+rand.IntN(200)) * time.Millisecond): //nolint:gosec // any moment will do
 	case <-ctx.Done():
 	}
 	g.Kill()

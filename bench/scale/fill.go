@@ -37,11 +37,13 @@ func fill(ctx context.Context, path string, n, some int) (keys []string, err err
 	if err != nil {
 		return nil, err
 	}
+	defer row.Close()
 	generation, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_generations
 		(gateway, id, number, hash, created, ends_on_use) VALUES ('default', ?, 1, ?, 1, 0)`)
 	if err != nil {
 		return nil, err
 	}
+	defer generation.Close()
 	every := max(n/some, 1)
 	for i := range n {
 		key := credential.Generate()

@@ -106,6 +106,7 @@ func startDemo() (_ *demo, err error) {
 		"SCOPEGATE_METRICS_PORT":  ports[1],
 		"SCOPEGATE_ADMIN":         filepath.Join(dir, "admin.sock"),
 		"SCOPEGATE_AUDIT":         d.auditFile,
+		"XDG_DATA_HOME":           dir, // of the store
 	}
 	for team, variable := range map[string]string{"billing": "BILLING_HASH", "monitoring": "MONITORING_HASH"} {
 		key := credential.Generate()
