@@ -1,24 +1,29 @@
 package scopegate
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/fleet"
 	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/store"
 )
 
 func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// Admin shows the running gateways on Caddy's admin endpoint:
-//
-//	GET /scopegate/          the names of the gateways
-//	GET /scopegate/{name}    one gateway: its health, teams and grants
+// Admin is what operators see of the running gateways, and do to their stored
+// credentials, on Caddy's admin endpoint under /scopegate/. Its description in
+// OpenAPI is served at /scopegate/openapi.json.
 //
 // Whoever reaches that endpoint can read any file and variable of the process
 // through it, and so the master token: keep it on a unix socket.
@@ -43,27 +48,184 @@ func (Admin) Provision(ctx caddy.Context) error {
 // after a reload that failed, the admin endpoint belongs to the failed
 // configuration, but the gateways that run are still the old ones.
 func (Admin) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{
-		{Pattern: "GET /scopegate/{$}", Handler: caddy.AdminHandlerFunc(listGateways)},
-		{Pattern: "GET /scopegate/{name}", Handler: caddy.AdminHandlerFunc(showGateway)},
+	return adminAPI{
+		names: func() []string {
+			names := []string{}
+			for _, g := range gateways() {
+				names = append(names, g.Name)
+			}
+			return names
+		},
+		find: func(name string) (office, bool) {
+			g, ok := gateway(name)
+			return g, ok
+		},
+	}.routes()
+}
+
+// office is where the credentials of a gateway are looked after: a gateway
+// that runs, or, for a command without one, its store alone.
+type office interface {
+	// compiled is what the configuration says.
+	compiled() *compiled
+	// change makes one change of a credential, recorded before it is made.
+	change(do func(*credential.Registry) (store.Credential, error)) (store.Credential, error)
+	// read asks for credentials.
+	read(do func(*credential.Registry) error) error
+	// replicas are the processes that serve the gateway, and the store's time.
+	replicas(ctx context.Context) ([]store.Replica, time.Time, error)
+	// wait returns once every replica has seen a revision or serves no more.
+	wait(ctx context.Context, revision int64, progress func(fleet.Report)) (fleet.Report, error)
+}
+
+// adminAPI is the API over the gateways that it finds.
+type adminAPI struct {
+	names func() []string
+	find  func(name string) (office, bool)
+}
+
+// call is one request of the API.
+type call struct {
+	w   http.ResponseWriter
+	r   *http.Request
+	api adminAPI
+
+	name   string // of the gateway; empty where the route has none
+	office office
+}
+
+type adminRoute struct {
+	pattern string
+	serve   func(*call) error
+}
+
+const ofGateway = " /scopegate/{gateway}"
+
+// adminRoutes are all routes. Each stands in the OpenAPI document too.
+func adminRoutes() []adminRoute {
+	list := []adminRoute{
+		{"GET /scopegate/{$}", (*call).listGateways},
+		{"GET /scopegate/openapi.json", (*call).showDocument},
+		{"GET" + ofGateway, (*call).showGateway},
+		{"GET" + ofGateway + "/health", (*call).showHealth},
+		{"GET" + ofGateway + "/teams", (*call).listTeams},
+		{"GET" + ofGateway + "/teams/{team}", (*call).showTeam},
+		{"GET" + ofGateway + "/replicas", (*call).listReplicas},
+		{"POST" + ofGateway + "/wait", (*call).wait},
+		{"GET" + ofGateway + "/credentials", (*call).listCredentials},
+		{"POST" + ofGateway + "/credentials", (*call).createCredential},
+		{"POST" + ofGateway + "/credentials:bulk", (*call).bulk},
+		{"GET" + ofGateway + "/credentials/{id}", (*call).showCredential},
+	}
+	for _, kind := range changeKinds {
+		list = append(list, adminRoute{
+			"POST" + ofGateway + "/credentials/{id}/" + kind,
+			func(c *call) error { return c.changeCredential(kind) },
+		})
+	}
+	return list
+}
+
+func (a adminAPI) routes() []caddy.AdminRoute {
+	known := http.NewServeMux() // to tell a wrong method from a wrong path
+	var list []caddy.AdminRoute
+	for _, route := range adminRoutes() {
+		known.Handle(route.pattern, http.NotFoundHandler())
+		list = append(list, caddy.AdminRoute{Pattern: route.pattern, Handler: a.handler(route.serve)})
+	}
+	stray := func(c *call) error { return c.stray(known) }
+	return append(list, caddy.AdminRoute{Pattern: "/scopegate/", Handler: a.handler(stray)})
+}
+
+// handler answers failures too: Caddy's own answers to them are no problem
+// documents.
+func (a adminAPI) handler(serve func(*call) error) caddy.AdminHandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Cache-Control", "no-store")
+		c := &call{w: w, r: r, api: a, name: r.PathValue("gateway")}
+		err := c.enter()
+		if err == nil {
+			err = serve(c)
+		}
+		if err != nil {
+			c.fail(err)
+		}
+		return nil
 	}
 }
 
-func listGateways(w http.ResponseWriter, _ *http.Request) error {
-	names := []string{}
-	for _, g := range gateways() {
-		names = append(names, g.Name)
+// enter finds the gateway that the path names.
+func (c *call) enter() error {
+	if c.name == "" {
+		return nil
 	}
-	return writeJSON(w, map[string]any{"gateways": names})
+	var ok bool
+	if c.office, ok = c.api.find(c.name); ok {
+		return nil
+	}
+	return missing(kindUnknownGateway, "no gateway %s runs", c.name, c.api.names())
 }
 
-func showGateway(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("name")
-	g, ok := gateway(name)
-	if !ok {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("no gateway %q runs", name)}
+// stray answers what no route is for.
+func (c *call) stray(known *http.ServeMux) error {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		r := c.r.Clone(c.r.Context())
+		r.Method = method
+		if _, pattern := known.Handler(r); pattern != "" {
+			allow = append(allow, method)
+		}
 	}
-	return writeJSON(w, g.status())
+	if allow == nil {
+		return &apiProblem{Kind: kindUnknownRoute, Detail: "there is no such path; GET /scopegate/openapi.json tells of all"}
+	}
+	c.w.Header().Set("Allow", strings.Join(allow, ", "))
+	return &apiProblem{Kind: kindMethod, Detail: "the path takes " + strings.Join(allow, " and ")}
+}
+
+func (c *call) listGateways() error {
+	return c.reply(http.StatusOK, map[string]any{"gateways": c.api.names()})
+}
+
+func (c *call) showGateway() error {
+	g, err := c.running()
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, g.status())
+}
+
+// running returns the gateway itself, for what only one that runs can tell.
+func (c *call) running() (*Gateway, error) {
+	if g, ok := c.office.(*Gateway); ok {
+		return g, nil
+	}
+	return nil, errNotRunning
+}
+
+// reply sends an answer.
+func (c *call) reply(status int, v any) error {
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(status)
+	enc := json.NewEncoder(c.w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) // only the connection can fail: then nobody reads it
+	return nil
+}
+
+// compiled is what the gateway's configuration says.
+func (g *Gateway) compiled() *compiled { return g.rules }
+
+// read asks for credentials, under this configuration's policy.
+func (g *Gateway) read(do func(*credential.Registry) error) error {
+	if g.room == nil {
+		return errNoStore
+	}
+	if !g.inside.enter() {
+		return errRetired
+	}
+	defer g.inside.leave()
+	return do(g.registry(nil))
 }
 
 type gatewayStatus struct {
@@ -77,62 +239,26 @@ type gatewayStatus struct {
 	InferredOps bool         `json:"inferred_operations"`
 }
 
-type teamStatus struct {
-	Name        string             `json:"name"`
-	Scopes      []string           `json:"scopes"`
-	Mintable    []string           `json:"mintable_scopes"`
-	Credentials []credentialStatus `json:"credentials"`
-}
-
-type credentialStatus struct {
-	Name   string   `json:"name"`
-	IDs    []string `json:"ids"`
-	State  string   `json:"state"`
-	Scopes []string `json:"scopes"`
-}
-
 // status is what an operator may see of a running gateway.
 func (g *Gateway) status() gatewayStatus {
 	s := gatewayStatus{
 		Name: g.Name, Upstream: g.Upstream.URL, InferredOps: g.InferredOperations,
 		Problems: []string{}, Notes: append([]string{}, g.rules.notes...),
+		Catalogue: scopes.Version(), Teams: g.rules.teamStatuses(),
 	}
-	for _, err := range []error{g.forward.Ready(), g.log.Healthy()} {
-		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
+	for _, check := range g.health() {
+		if check.Problem != "" {
+			s.Problems = append(s.Problems, check.Problem)
 		}
 	}
+	slices.Sort(s.Problems)
 	s.Ready = len(s.Problems) == 0
-	s.Catalogue = scopes.Version()
-	for _, t := range g.rules.teams {
-		team := teamStatus{Name: t.Name, Scopes: t.Scopes.Names(), Mintable: []string{}, Credentials: []credentialStatus{}}
-		if t.Mint != nil {
-			team.Mintable = t.Mint.Scopes.Names()
-		}
-		for _, c := range g.rules.credentials {
-			if c.Identity.Team != t {
-				continue
-			}
-			view := credentialStatus{Name: c.Identity.Name, State: c.State.String(), Scopes: c.Identity.Scopes.Names()}
-			for _, v := range c.Verifiers {
-				view.IDs = append(view.IDs, v.ID)
-			}
-			team.Credentials = append(team.Credentials, view)
-		}
-		s.Teams = append(s.Teams, team)
-	}
 	return s
-}
-
-func writeJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // Interface guards.
 var (
 	_ caddy.Provisioner = (*Admin)(nil)
 	_ caddy.AdminRouter = (*Admin)(nil)
+	_ office            = (*Gateway)(nil)
 )

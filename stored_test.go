@@ -327,6 +327,10 @@ func TestWithoutAStoreNothingIsMinted(t *testing.T) {
 func TestStoreAway(t *testing.T) {
 	w := newWorldWith(t, strings.Replace(tokenTeam, "max_live 2", "", 1), "store_grace 2s")
 	w.create(t)
+	// What has just been changed is not known until it is asked for again.
+	if err := w.room.member.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.expect(t, "")
 	known := w.key
 	w.storeGone = true

@@ -1,0 +1,106 @@
+package scopegate
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/store"
+)
+
+// bulkKinds are the changes that make sense for many at once.
+var bulkKinds = []string{credential.KindSuspend, credential.KindResume, credential.KindExtend, credential.KindRevoke}
+
+// maxBulk is how many credentials one call changes: a caller sees how far it
+// has come, and what is half done can be told and repeated.
+const maxBulk = 100
+
+// bulkFilter chooses credentials, as the parameters of a list do.
+type bulkFilter struct {
+	Team          string   `json:"team"`
+	States        []string `json:"state"`
+	ExpiresBefore moment   `json:"expires_before"`
+	CreatedBefore moment   `json:"created_before"`
+	UsedBefore    moment   `json:"used_before"`
+}
+
+func (f bulkFilter) empty() bool {
+	return f.Team == "" && f.States == nil && f.ExpiresBefore.IsZero() && f.CreatedBefore.IsZero() && f.UsedBefore.IsZero()
+}
+
+type bulkFailure struct {
+	ID      string      `json:"id"`
+	Problem *apiProblem `json:"problem"`
+}
+
+// bulk makes one change of a page of credentials. Each is a change and a record
+// of its own. The answer says what was done and where the next page begins;
+// to ask again with the same is safe.
+func (c *call) bulk() error {
+	var body struct {
+		Change  string     `json:"change"`
+		Filter  bulkFilter `json:"filter"`
+		After   string     `json:"after"`
+		Limit   int        `json:"limit"`
+		DryRun  bool       `json:"dry_run"`
+		Note    string     `json:"note"`
+		Expires moment     `json:"expires_at"`
+		TTL     span       `json:"ttl"`
+	}
+	if err := c.decode(&body); err != nil {
+		return err
+	}
+	switch {
+	case !slices.Contains(bulkKinds, body.Change):
+		return badRequest("change", "expected one of %s", strings.Join(bulkKinds, ", "))
+	case body.Filter.empty():
+		return badRequest("filter", "an empty filter would choose every credential of every team; name at least one thing")
+	case body.Limit < 0 || body.Limit > maxBulk:
+		return badRequest("limit", "expected a number from 1 to %d", maxBulk)
+	case body.Change != credential.KindExtend && (!body.Expires.IsZero() || body.TTL.given):
+		return badRequest("change", "expires_at and ttl belong to extend")
+	}
+	states, err := statesOf(body.Filter.States)
+	if err != nil {
+		return err
+	}
+	edit, err := c.edit(body.Note)
+	if err != nil {
+		return err
+	}
+	filter := store.Filter{
+		Team: body.Filter.Team, States: states, ExpiresBefore: body.Filter.ExpiresBefore.Time,
+		CreatedBefore: body.Filter.CreatedBefore.Time, UsedBefore: body.Filter.UsedBefore.Time,
+		After: body.After, Limit: body.Limit,
+	}
+	if filter.Limit == 0 {
+		filter.Limit = maxBulk
+	}
+	answer := struct {
+		Matched int           `json:"matched"`
+		Done    []string      `json:"done"`
+		Failed  []bulkFailure `json:"failed"`
+		Next    string        `json:"next,omitempty"`
+	}{Done: []string{}, Failed: []bulkFailure{}}
+	var list []store.Credential
+	err = c.office.read(func(r *credential.Registry) (err error) {
+		list, answer.Next, err = r.List(c.r.Context(), filter)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	answer.Matched = len(list)
+	for _, row := range list {
+		if body.DryRun {
+			break
+		}
+		if _, _, err := c.apply(body.Change, row.ID, edit, changeBody{Note: body.Note, Expires: body.Expires, TTL: body.TTL}); err != nil {
+			answer.Failed = append(answer.Failed, bulkFailure{row.ID, c.problem(err)})
+			continue
+		}
+		answer.Done = append(answer.Done, row.ID)
+	}
+	return c.reply(http.StatusOK, answer)
+}
