@@ -177,10 +177,10 @@ func (c *call) stray(known *http.ServeMux) error {
 		}
 	}
 	if allow == nil {
-		return &apiProblem{Kind: kindUnknownRoute, Detail: "there is no such path; GET /scopegate/openapi.json tells of all"}
+		return &problemError{Kind: kindUnknownRoute, Detail: "there is no such path; GET /scopegate/openapi.json tells of all"}
 	}
 	c.w.Header().Set("Allow", strings.Join(allow, ", "))
-	return &apiProblem{Kind: kindMethod, Detail: "the path takes " + strings.Join(allow, " and ")}
+	return &problemError{Kind: kindMethod, Detail: "the path takes " + strings.Join(allow, " and ")}
 }
 
 func (c *call) listGateways() error {

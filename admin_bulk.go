@@ -30,8 +30,8 @@ func (f bulkFilter) empty() bool {
 }
 
 type bulkFailure struct {
-	ID      string      `json:"id"`
-	Problem *apiProblem `json:"problem"`
+	ID      string        `json:"id"`
+	Problem *problemError `json:"problem"`
 }
 
 // bulk makes one change of a page of credentials. Each is a change and a record

@@ -16,9 +16,9 @@ import (
 	"github.com/scopegate/scopegate/store"
 )
 
-// apiProblem is why a request of the admin API was not done (RFC 9457). It is
+// problemError is why a request of the admin API was not done (RFC 9457). It is
 // not bound to the reasons that callers of a gateway are told.
-type apiProblem struct {
+type problemError struct {
 	Kind    string `json:"-"` // the last part of Type
 	Type    string `json:"type"`
 	Title   string `json:"title"`
@@ -29,7 +29,7 @@ type apiProblem struct {
 }
 
 // Error returns the field and the detail.
-func (p *apiProblem) Error() string {
+func (p *problemError) Error() string {
 	if p.Field != "" {
 		return p.Field + ": " + p.Detail
 	}
@@ -80,16 +80,16 @@ var problemStatus = map[string]int{
 
 const problemTypes = "https://github.com/scopegate/scopegate/blob/main/docs/admin.md#"
 
-var errNotRunning = &apiProblem{Kind: kindNotRunning, Detail: "only a gateway that runs can tell, and its admin endpoint is off"}
+var errNotRunning = &problemError{Kind: kindNotRunning, Detail: "only a gateway that runs can tell, and its admin endpoint is off"}
 
-func badRequest(field, format string, args ...any) *apiProblem {
-	return &apiProblem{Kind: kindBadRequest, Field: field, Detail: fmt.Sprintf(format, args...)}
+func badRequest(field, format string, args ...any) *problemError {
+	return &problemError{Kind: kindBadRequest, Field: field, Detail: fmt.Sprintf(format, args...)}
 }
 
 // missing says that something is not there, and what may be meant instead.
 // format has a place for its name.
-func missing(kind, format, name string, known []string) *apiProblem {
-	return &apiProblem{Kind: kind, Detail: fmt.Sprintf(format, shown(name)) + didYouMean(name, known)}
+func missing(kind, format, name string, known []string) *problemError {
+	return &problemError{Kind: kind, Detail: fmt.Sprintf(format, shown(name)) + didYouMean(name, known)}
 }
 
 func didYouMean(name string, known []string) string {
@@ -113,27 +113,27 @@ func isShown(text string) bool {
 }
 
 // problemOf tells an error as a problem.
-func problemOf(err error) *apiProblem {
-	var p *apiProblem
+func problemOf(err error) *problemError {
+	var p *problemError
 	var no *credential.Refused
 	switch {
 	case errors.As(err, &p):
 		one := *p
 		p = &one
 	case errors.As(err, &no):
-		p = &apiProblem{Kind: kindOf(no), Field: no.Field, Detail: no.Text}
+		p = &problemError{Kind: kindOf(no), Field: no.Field, Detail: no.Text}
 	case errors.Is(err, store.ErrNotFound):
-		p = &apiProblem{Kind: kindUnknownCredential, Detail: "there is no credential of that id"}
+		p = &problemError{Kind: kindUnknownCredential, Detail: "there is no credential of that id"}
 	case errors.Is(err, store.ErrChanged):
-		p = &apiProblem{Kind: kindBusy, Detail: "others change the credential all the time; try again"}
+		p = &problemError{Kind: kindBusy, Detail: "others change the credential all the time; try again"}
 	case errors.Is(err, errNoStore):
-		p = &apiProblem{Kind: kindNoStore, Detail: err.Error()}
+		p = &problemError{Kind: kindNoStore, Detail: err.Error()}
 	case errors.Is(err, fleet.ErrAhead):
-		p = &apiProblem{Kind: kindRefused, Field: "revision", Detail: err.Error()}
+		p = &problemError{Kind: kindRefused, Field: "revision", Detail: err.Error()}
 	default:
 		// The store's failures, and the audit log's: a change that cannot be
 		// recorded is not made.
-		p = &apiProblem{Kind: kindUnavailable, Detail: err.Error()}
+		p = &problemError{Kind: kindUnavailable, Detail: err.Error()}
 	}
 	p.Type, p.Status = problemTypes+p.Kind, problemStatus[p.Kind]
 	p.Title = http.StatusText(p.Status)
@@ -165,10 +165,10 @@ func (c *call) fail(err error) {
 }
 
 // problem tells an error as a problem of this request's.
-func (c *call) problem(err error) *apiProblem {
+func (c *call) problem(err error) *problemError {
 	p := problemOf(err)
 	if p.Kind == kindBusy && c.r.Header.Get("If-Match") != "" {
-		p = problemOf(&apiProblem{Kind: kindChanged, Detail: "the credential was changed in the meantime; read it again"})
+		p = problemOf(&problemError{Kind: kindChanged, Detail: "the credential was changed in the meantime; read it again"})
 	}
 	if c.office != nil || p.Kind == kindUnknownGateway && isShown(c.name) {
 		p.Gateway = c.name

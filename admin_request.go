@@ -72,7 +72,7 @@ func (c *call) decode(into any, allowed ...string) error {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return &apiProblem{Kind: kindTooLarge, Detail: "the body has more than 64 KiB"}
+		return &problemError{Kind: kindTooLarge, Detail: "the body has more than 64 KiB"}
 	case err != nil:
 		return badRequest("", "reading the body: %v", err)
 	case len(body) == 0:
@@ -80,7 +80,7 @@ func (c *call) decode(into any, allowed ...string) error {
 	}
 	// A form that a browser sends without asking first is none of these.
 	if kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &apiProblem{Kind: kindMediaType, Detail: "the body must be application/json"}
+		return &problemError{Kind: kindMediaType, Detail: "the body must be application/json"}
 	}
 	if _, err := strictjson.Check(body); err != nil {
 		return badRequest("", "the body is not one strict JSON value: %v", err)

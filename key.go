@@ -15,11 +15,18 @@ import (
 func keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "Makes keys and their hashes",
-		Example: `  scopegate key generate --team billing
-  scopegate key hash < key.txt`,
+		Short: "Makes, lists and changes credentials and their keys",
+		Long: `create, list, show, rotate, suspend, resume, extend, narrow and revoke look after the
+stored credentials of a running gateway. generate and hash make what stands in a
+configuration, and need none.`,
+		Example: `  scopegate key create --team billing --name ci
+  scopegate key revoke 4fQ9aZ0bTx1k --wait
+  scopegate key generate --team billing`,
 	}
-	cmd.AddCommand(keyGenerateCommand(), keyHashCommand())
+	cmd.AddCommand(keyGenerateCommand(), keyHashCommand(), keyCreateCommand(), keyRotateCommand(), keyListCommand(), keyShowCommand())
+	for _, k := range keyChanges {
+		cmd.AddCommand(k.command())
+	}
 	return cmd
 }
 

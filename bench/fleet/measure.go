@@ -163,8 +163,8 @@ func waited(ctx context.Context, one, two *rig.Gateway, mode string) (after, dur
 }
 
 // rotations sends requests at a rate to both gateways while keys are rotated
-// and configurations reloaded. Callers take the new key as soon as there is
-// one; the old one has its overlap.
+// and configurations reloaded. Callers take the new key as soon as every replica
+// knows it, as `scopegate key rotate` prints it; the old one has its overlap.
 func rotations(ctx context.Context, one, two *rig.Gateway, mode string, rate int) (sent, bad int64, err error) {
 	c, err := create(ctx, one, mode+"-rotated")
 	if err != nil {
@@ -200,6 +200,9 @@ func rotations(ctx context.Context, one, two *rig.Gateway, mode string, rate int
 	for i := range 20 {
 		var next made
 		if err = one.Call(ctx, http.MethodPost, "default/credentials/"+c.ID+"/rotate", map[string]string{"overlap": "2s"}, &next); err != nil {
+			break
+		}
+		if err = wait(ctx, one, next.Revision); err != nil {
 			break
 		}
 		key.Store(&next.Key)

@@ -1,0 +1,247 @@
+package scopegate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/user"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// adminClient asks the admin API of a running gateway.
+type adminClient struct {
+	address, config, adapter string
+	gateway, as              string
+
+	http   *http.Client
+	origin string // "" on a socket
+}
+
+// flags are those of every command that asks a running gateway.
+func (a *adminClient) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.address, "address", "", "the admin endpoint, such as unix//run/scopegate/admin.sock; default: that of --config, or localhost:2019")
+	cmd.Flags().StringVarP(&a.config, "config", "c", "", "the configuration that the gateway runs, for its admin endpoint")
+	cmd.Flags().StringVarP(&a.adapter, "adapter", "a", "", "config adapter; default: caddyfile, unless the file ends in .json")
+	cmd.Flags().StringVar(&a.gateway, "gateway", "default", "name of the gateway")
+	cmd.Flags().StringVar(&a.as, "as", systemUser(), "who asks, for the audit log, which notes it as claimed")
+}
+
+func systemUser() string {
+	if u, err := user.Current(); err == nil && validOperator(u.Username) {
+		return u.Username
+	}
+	return ""
+}
+
+// connect finds the admin endpoint.
+func (a *adminClient) connect() error {
+	if a.http != nil {
+		return nil
+	}
+	address, err := a.endpoint()
+	if err != nil {
+		return err
+	}
+	where, err := caddy.ParseNetworkAddress(address)
+	if err != nil || where.PortRangeSize() > 1 {
+		return fmt.Errorf("the admin address %q cannot be read", address)
+	}
+	a.origin = "http://" + where.JoinHostPort(0)
+	if where.IsUnixNetwork() {
+		where.Host, _, _ = strings.Cut(where.Host, "|") // its mode
+		a.origin = ""
+	}
+	a.http = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, where.Network, where.JoinHostPort(0))
+		},
+	}}
+	return nil
+}
+
+func (a *adminClient) endpoint() (string, error) {
+	if a.address != "" || a.config == "" {
+		return caddycmd.DetermineAdminAPIAddress(a.address, nil, "", "")
+	}
+	found, err := (&configFlags{file: a.config, adapter: a.adapter}).load()
+	if err != nil {
+		return "", err
+	}
+	admin := found[0].config.Admin
+	switch {
+	case admin != nil && admin.Disabled:
+		return "", fmt.Errorf("%s turns the admin endpoint off, and keys are changed through it; write `admin unix//run/scopegate/admin.sock|0200` in the global options", a.config)
+	case admin != nil && admin.Listen != "":
+		return admin.Listen, nil
+	}
+	return caddy.DefaultAdminListen, nil
+}
+
+// The exit codes of commands that the gateway refused, and of those that did
+// only some of their work.
+const (
+	exitRefused = 3
+	exitPartly  = 4
+)
+
+// do sends a request, below the gateway's path, and reads a successful answer.
+func (a *adminClient) do(cmd *cobra.Command, method, path string, body, into any) error {
+	resp, err := a.send(cmd, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer of the gateway: %w", err)
+	}
+	return nil
+}
+
+func (a *adminClient) send(cmd *cobra.Command, method, path string, body any) (*http.Response, error) {
+	if err := a.connect(); err != nil {
+		return nil, err
+	}
+	var in io.Reader = http.NoBody
+	if body != nil {
+		in = bytes.NewReader(encode(body))
+	}
+	host := a.origin
+	if host == "" {
+		host = "http://127.0.0.1"
+	}
+	req, err := http.NewRequestWithContext(cmd.Context(), method, host+"/scopegate/"+url.PathEscape(a.gateway)+path, in)
+	if err != nil {
+		return nil, err
+	}
+	if a.origin != "" {
+		req.Header.Set("Origin", a.origin)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if a.as != "" {
+		req.Header.Set(operatorHeader, a.as)
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the gateway, which must be running with its admin endpoint reachable (--address, --config): %w", err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	p := new(problemError)
+	if err := json.NewDecoder(resp.Body).Decode(p); err != nil || p.Detail == "" {
+		return nil, fmt.Errorf("the admin endpoint answered %s", resp.Status)
+	}
+	return nil, p
+}
+
+// ends a command with the exit code that its error deserves: scripts tell what
+// the gateway refused, and would refuse again, from what merely failed.
+func ends(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		var p *problemError
+		var partly *partlyError
+		switch {
+		case errors.As(err, &partly):
+			return exit(cmd, exitPartly, err)
+		case errors.As(err, &p) && p.Status < http.StatusInternalServerError:
+			return exit(cmd, exitRefused, err)
+		}
+		return err
+	}
+}
+
+func exit(cmd *cobra.Command, code int, err error) error {
+	fmt.Fprintln(cmd.ErrOrStderr(), "Error:", err)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
+}
+
+// partlyError says that some of many changes were not made.
+type partlyError struct{ done, failed int }
+
+// Error says how many were, and what to do.
+func (p *partlyError) Error() string {
+	return fmt.Sprintf("changed: %d, failed: %d; to run the same again is safe", p.done, p.failed)
+}
+
+// wait waits until every replica has seen a change, and tells of it.
+func (a *adminClient) wait(cmd *cobra.Command, revision int64) error {
+	resp, err := a.send(cmd, http.MethodPost, "/wait", map[string]int64{"revision": revision})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	out := cmd.ErrOrStderr()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var line struct {
+			reportView
+			Detail string `json:"detail"`
+		}
+		switch err := dec.Decode(&line); {
+		case err == io.EOF:
+			return errors.New("the gateway ended before every replica had answered")
+		case err != nil:
+			return fmt.Errorf("waiting for the replicas: %w", err)
+		case line.Detail != "":
+			return errors.New(line.Detail)
+		case line.Done:
+			fmt.Fprintf(out, "seen by %s\n", counted(len(line.Seen), "replica"))
+			for _, r := range line.RanOut {
+				fmt.Fprintf(out, "not seen by %s on %s, which has been silent for so long that it serves nothing\n", r.ID, r.Host)
+			}
+			return nil
+		}
+		for _, r := range line.Waiting {
+			fmt.Fprintf(out, "waiting for %s on %s, for %.0f s at most\n", r.ID, r.Host, line.Left)
+		}
+	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// completeTeams offers the team names of the running gateway.
+func (a *adminClient) completeTeams(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var answer struct{ Teams []teamStatus }
+	var names []string
+	if a.do(cmd, http.MethodGet, "/teams", nil, &answer) == nil {
+		for _, t := range answer.Teams {
+			names = append(names, t.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeIDs offers the ids of stored credentials with their names.
+func (a *adminClient) completeIDs(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var answer struct{ Credentials []credentialView }
+	var ids []string
+	if a.do(cmd, http.MethodGet, "/credentials?state=active,suspended", nil, &answer) == nil {
+		for _, c := range answer.Credentials {
+			ids = append(ids, c.ID+"\t"+c.Team+"/"+c.Name)
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
