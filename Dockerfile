@@ -8,7 +8,7 @@
 #	    --volume ./master-token:/run/secrets/goodaccess:ro \
 #	    --volume scopegate-audit:/var/log/scopegate \
 #	    --tmpfs /run/scopegate:uid=65532,gid=65532,mode=0700 \
-#	    --tmpfs /var/lib/scopegate:uid=65532,gid=65532,mode=0700 \
+#	    --volume scopegate-state:/var/lib/scopegate \
 #	    scopegate
 #
 # deploy/ has this for Docker Compose and Kubernetes.

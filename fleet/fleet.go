@@ -1,8 +1,12 @@
 // Package fleet keeps a process in step with the other replicas of its gateway.
-// It follows the changes of the store, says how long what it knows may still be
-// relied on, and tells when all replicas have seen a change. It knows neither
-// what a credential is nor what may be done with one, and decides nothing about
-// requests.
+// It follows the changes of the store, says how long what is known of it may
+// still be relied on, and tells when all replicas have seen a change. It knows
+// neither what a credential is nor what may be done with one, and decides
+// nothing about requests.
+//
+// What it promises is that nobody serves who has not heard: a replica that is
+// told of as done with a revision, or as run out, acts on nothing older than
+// that revision.
 package fleet
 
 import (
@@ -28,18 +32,25 @@ const (
 	// changes. When something changes it says so at once.
 	beatEvery = 5 * time.Second
 
-	// patience bounds one sync, so that one that hangs is a failed one.
-	patience = 5 * time.Second
+	// hintPace is how long after a sync a hint has to wait. A script that makes
+	// a thousand credentials gives a hint with each, and to answer each with a
+	// beat would have the store do as much again.
+	hintPace = 10 * time.Millisecond
+
+	// patience bounds one question to the store, so that one that hangs fails.
+	patience = 2 * time.Second
 
 	// pageSize is how many changes are read at once.
 	pageSize = 1000
 )
 
-// ErrClosed says that the member has left.
-var ErrClosed = errors.New("this replica has left the fleet")
+var (
+	// ErrClosed says that the member has left.
+	ErrClosed = errors.New("this replica has left the fleet")
 
-// ErrAhead says that the store does not have a revision that is waited for.
-var ErrAhead = errors.New("the store has no such revision")
+	// ErrAhead says that the store does not have a revision that is waited for.
+	ErrAhead = errors.New("the store has no such revision")
+)
 
 // Store is what a fleet uses of a store.
 type Store interface {

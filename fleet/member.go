@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,49 +13,34 @@ import (
 // Member is this process among the replicas of its gateway. It is safe for
 // concurrent use.
 type Member struct {
-	st   Store
-	o    Options
-	self store.Replica
+	st Store
+	o  Options
 
-	base time.Time // what good counts from
-	// good is when the last good sync began, on the monotonic clock: an hour
-	// that somebody sets must not lengthen the grace. never before the first.
-	good      atomic.Int64
+	good      atomic.Pointer[time.Time] // when the last good sync began; nil before the first
 	reachable atomic.Bool
-	skew      atomic.Int64
+	skew      atomic.Int64 // the store's clock less the local one, at the last answer
 	live      atomic.Int64
 	revision  atomic.Int64 // up to where changes were seen
 
-	wake chan struct{}
-	mu   sync.Mutex
-	wait []chan error // for the next sync that begins
-
+	asks   chan chan error // of those who wait for a sync
 	cancel context.CancelFunc
 	ended  chan struct{}
 	left   sync.Once
 	leave  error
 
-	// Of the loop alone.
-	joined bool
-	beaten time.Time // when the last good beat began
+	follower follower
 }
 
-const never = math.MinInt64
-
-// Join makes this process a replica. It serves nothing before its first sync.
+// Join makes this process a replica. Nothing is fresh before its first sync.
 func Join(st Store, o Options) *Member {
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &Member{
-		st: st, o: o, base: time.Now(), wake: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{}),
-		self: store.Replica{
-			ID: o.ID, Host: o.Host, Version: o.Version, Started: time.Now().UTC().Truncate(time.Microsecond),
-			Silence: o.Grace + beatEvery,
-		},
+		st: st, o: o, asks: make(chan chan error), cancel: cancel, ended: make(chan struct{}),
+		follower: follower{told: untold},
 	}
-	m.good.Store(never)
 	m.live.Store(1)
 	go m.loop(ctx)
 	return m
@@ -67,20 +51,25 @@ func Join(st Store, o Options) *Member {
 func (m *Member) First(ctx context.Context) error { return m.Sync(ctx) }
 
 // Fresh reports whether the store was heard from within the grace, so that
-// what is known of it may be relied on. now must be of the monotonic clock, as
-// time.Now returns it.
+// what is known of it may be relied on. now must come from time.Now.
 func (m *Member) Fresh(now time.Time) bool {
 	good := m.good.Load()
-	return good != never && now.Sub(m.base)-time.Duration(good) < m.o.Grace
+	return good != nil && within(m.o.Grace, now.Sub(*good), now.Round(0).Sub(good.Round(0)))
 }
 
-// Reachable reports whether the last attempt to reach the store was a success.
+// within reports whether the grace lasts by both clocks. By the monotonic one,
+// since a wall clock that is set back would lengthen it; by the wall clock,
+// since the other stands still while the machine sleeps, and a replica that
+// wakes up must not serve by what it knew then.
+func within(grace, monotonic, wall time.Duration) bool { return max(monotonic, wall) <= grace }
+
+// Reachable reports whether the last sync was a success.
 func (m *Member) Reachable() bool { return m.reachable.Load() }
 
 // Now returns the time by the store's clock, as far as it is known.
-func (m *Member) Now() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }
+func (m *Member) Now() time.Time { return time.Now().Round(0).Add(time.Duration(m.skew.Load())) }
 
-// Skewed reports whether the two clocks differ too much.
+// Skewed reports whether the two clocks differed too much at the last sync.
 func (m *Member) Skewed() bool { return time.Duration(m.skew.Load()).Abs() > SkewBound }
 
 // Live returns how many replicas may be serving, this one among them.
@@ -90,37 +79,36 @@ func (m *Member) Live() int { return int(m.live.Load()) }
 func (m *Member) Revision() int64 { return m.revision.Load() }
 
 // Sync reads what has changed by now. It returns when a sync that began after
-// the call has ended.
+// the call has ended; callers who come meanwhile share the next one.
 func (m *Member) Sync(ctx context.Context) error {
-	done := make(chan error, 1)
-	m.mu.Lock()
-	m.wait = append(m.wait, done)
-	m.mu.Unlock()
+	done := make(chan error, 1) // the loop does not wait for who no longer waits
 	select {
-	case m.wake <- struct{}{}:
-	default: // it was woken already, and takes all who wait when it begins
+	case m.asks <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-m.ended:
+		return ErrClosed
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-m.ended:
-		return ErrClosed
 	}
 }
 
-// Close leaves the fleet. Nothing may be served from then on.
+// Close leaves the fleet. From then on nothing is fresh, since nobody waits for
+// a replica that has left. Close it after the servers and before the store.
 func (m *Member) Close() error {
 	m.left.Do(func() {
 		m.cancel()
 		<-m.ended
-		m.good.Store(never)
+		m.good.Store(nil)
 		m.reachable.Store(false)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := m.st.Leave(ctx, m.self.ID); err != nil {
-			// The others wait for its silence instead.
+		if err := m.st.Leave(ctx, m.o.ID); err != nil {
+			// The others wait until its silence has run out instead.
 			m.leave = fmt.Errorf("leaving the fleet: %w", err)
 		}
 	})
@@ -131,127 +119,54 @@ func (m *Member) loop(ctx context.Context) {
 	defer close(m.ended)
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
+	pace := time.NewTimer(0)
+	defer pace.Stop()
 	hints := m.st.Hints()
+	var listening <-chan struct{} // hints, once the pace allows for one
 	for {
+		var asking []chan error
 		select {
 		case <-ctx.Done():
 			return
-		case _, open := <-hints:
+		case <-pace.C:
+			listening = hints
+			continue
+		case _, open := <-listening:
 			if !open {
-				hints = nil // the store was closed; syncs will say so
+				hints, listening = nil, nil // the store was closed; syncs will say so
 				continue
 			}
 		case <-poll.C:
-		case <-m.wake:
+		case done := <-m.asks:
+			asking = m.others(done)
 		}
-		m.mu.Lock()
-		waiting := m.wait
-		m.wait = nil
-		m.mu.Unlock()
-		err := m.attempt(ctx)
-		for _, done := range waiting {
+		err := m.sync(ctx)
+		for _, done := range asking {
 			done <- err
 		}
+		listening = nil
+		pace.Reset(hintPace)
 	}
 }
 
-// attempt syncs once and tells what came of it.
-func (m *Member) attempt(ctx context.Context) error {
-	start := time.Now()
-	err := m.sync(ctx, start)
-	if ctx.Err() != nil {
-		return ErrClosed
-	}
-	if err != nil {
-		m.o.Events.SyncFailed()
-		if m.reachable.Swap(false) || !m.joined {
-			m.o.Warn("the store cannot be reached; what is known of it is relied on for the grace", err)
-		}
-		return err
-	}
-	m.good.Store(int64(start.Sub(m.base)))
-	if !m.reachable.Swap(true) && m.joined {
-		m.o.Warn("the store was reached", nil)
-	}
-	m.joined = true
-	m.o.Events.Synced(start)
-	return nil
-}
-
-// sync reads all changes and reports that they were seen. It is good only
-// where both were: the others count this replica's silence from its reports.
-func (m *Member) sync(ctx context.Context, start time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	seen := m.revision.Load()
-	if err := m.follow(ctx); err != nil {
-		return fmt.Errorf("reading the changes of the store: %w", err)
-	}
-	if m.joined && m.revision.Load() == seen && start.Sub(m.beaten) < beatEvery {
-		return nil
-	}
-	m.self.Revision = m.revision.Load()
-	if err := m.st.Beat(ctx, m.self); err != nil {
-		return fmt.Errorf("reporting to the fleet: %w", err)
-	}
-	m.beaten = start
-	return m.count(ctx)
-}
-
-// follow reads and applies the changes behind the last one seen.
-func (m *Member) follow(ctx context.Context) error {
+// others returns who else is asking now, with the one who asked.
+func (m *Member) others(asking ...chan error) []chan error {
 	for {
-		since := m.revision.Load()
-		if !m.joined {
-			since = math.MaxInt64 // the revision alone: nothing is known yet that could be forgotten
+		select {
+		case done := <-m.asks:
+			asking = append(asking, done)
+		default:
+			return asking
 		}
-		began := time.Now()
-		c, err := m.st.Changes(ctx, since, pageSize)
-		if err != nil {
-			return err
-		}
-		m.compareClocks(c.Now, began)
-		switch {
-		case !m.joined:
-			m.o.Reset()
-		case c.Revision < since:
-			// What this replica knows may be what the store no longer says.
-			m.o.Warn("the store went back to an older state, as a restored one does; all that was known of it is forgotten", nil)
-			m.o.Reset()
-		case len(c.List) > 0:
-			m.o.Apply(c.List)
-			for _, one := range c.List {
-				m.o.Events.Lag(max(0, c.Now.Sub(one.At)+time.Since(began)))
-			}
-		}
-		if !c.More {
-			m.revision.Store(c.Revision)
-			return nil
-		}
-		m.revision.Store(c.List[len(c.List)-1].Revision)
 	}
 }
 
-// compareClocks takes the store's clock to have been read half-way.
-func (m *Member) compareClocks(theirs, began time.Time) {
-	skew := theirs.Sub(began.Round(0)) - time.Since(began)/2
-	m.skew.Store(int64(skew))
-	m.o.Events.Skew(skew)
-}
-
-// count counts the replicas that may be serving.
-func (m *Member) count(ctx context.Context) error {
-	list, now, err := m.st.Replicas(ctx)
-	if err != nil {
-		return fmt.Errorf("reading who is in the fleet: %w", err)
-	}
-	live := 0
+// mayServe counts the replicas that may be serving, other than one.
+func mayServe(list []store.Replica, now time.Time, butFor string) (n int) {
 	for _, r := range list {
-		if !ranOut(r, now) {
-			live++
+		if r.ID != butFor && !ranOut(r, now) {
+			n++
 		}
 	}
-	m.live.Store(int64(max(live, 1)))
-	m.o.Events.Replicas(max(live, 1))
-	return nil
+	return n
 }

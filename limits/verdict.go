@@ -173,12 +173,12 @@ func (v Verdict) Headers(set func(name, value string)) {
 		if len(buf) > 0 {
 			buf = append(buf, ", "...)
 		}
-		pace := g.rate.among(v.replicas)
+		p := g.rate.among(v.replicas)
 		buf = append(buf, policyNames[i]...)
 		buf = append(buf, ";r="...)
-		buf = strconv.AppendInt(buf, pace.remaining(v.tokens[i]), 10)
+		buf = strconv.AppendInt(buf, p.remaining(v.tokens[i]), 10)
 		buf = append(buf, ";t="...)
-		buf = strconv.AppendInt(buf, pace.reset(v.tokens[i]), 10)
+		buf = strconv.AppendInt(buf, p.reset(v.tokens[i]), 10)
 	}
 	set("Ratelimit", string(buf))
 }
