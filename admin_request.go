@@ -34,6 +34,16 @@ const (
 // moment is a time in RFC 3339.
 type moment struct{ time.Time }
 
+// UnmarshalJSON goes before that of time.Time, whose error repeats what it read,
+// and that may be a key in the wrong place.
+func (m *moment) UnmarshalJSON(b []byte) error {
+	var text *string
+	if err := json.Unmarshal(b, &text); err != nil || text == nil {
+		return err
+	}
+	return m.UnmarshalText([]byte(*text))
+}
+
 // UnmarshalText reads a time. Its error does not repeat what it read.
 func (m *moment) UnmarshalText(b []byte) (err error) {
 	if m.Time, err = time.Parse(time.RFC3339, string(b)); err != nil {

@@ -326,3 +326,16 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, test)
 }
+
+func catchUp(t *testing.T, r *replica) {
+	t.Helper()
+	if err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func changeMany(db *database, n int) {
+	for range n {
+		db.change(fmt.Sprint(n))
+	}
+}

@@ -178,7 +178,7 @@ func TestWaitRejects(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if tt.during != nil {
-					time.AfterFunc(3*time.Second, func() { tt.during(db, a, cancel) })
+					time.AfterFunc(3100*time.Millisecond, func() { tt.during(db, a, cancel) }) // between two polls
 				}
 				start := time.Now()
 				r, err := a.Wait(ctx, revision, nil)

@@ -82,10 +82,13 @@ func (g *gateway) with(t *testing.T, key string) int {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var resp *http.Response
+	// While Caddy replaces a listener, a connection that still waits there is
+	// reset, as with any Caddy; callers try again.
+	await(t, "an answer", func() bool {
+		resp, err = http.DefaultClient.Do(req)
+		return err == nil
+	})
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode

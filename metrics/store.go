@@ -50,8 +50,9 @@ var openStores = struct {
 // Store takes the events of one open store. It is safe for concurrent use.
 type Store struct {
 	gateway string
-	once    sync.Once
 	loads   map[string]prometheus.Counter
+	lags    prometheus.Observer
+	closed  bool // guarded by openStores
 }
 
 // NewStore opens the metrics of a gateway's store. Their families are
@@ -60,30 +61,41 @@ func NewStore(gateway string) *Store {
 	openStores.Lock()
 	defer openStores.Unlock()
 	openStores.gateways[gateway]++
-	s := &Store{gateway: gateway, loads: map[string]prometheus.Counter{}}
+	s := &Store{gateway: gateway, loads: map[string]prometheus.Counter{}, lags: lags.WithLabelValues(gateway)}
 	for _, outcome := range loadOutcomes {
 		s.loads[outcome] = loads.WithLabelValues(gateway, outcome)
 	}
 	storeUp.WithLabelValues(gateway)
 	syncFailures.WithLabelValues(gateway)
-	lags.WithLabelValues(gateway)
 	return s
 }
 
 // Close ends them, and their series where no other store of the gateway is
 // open. A second Close does nothing.
 func (s *Store) Close() {
-	s.once.Do(func() {
-		openStores.Lock()
-		defer openStores.Unlock()
-		if openStores.gateways[s.gateway]--; openStores.gateways[s.gateway] > 0 {
-			return
-		}
-		delete(openStores.gateways, s.gateway)
-		for _, v := range storeVectors {
-			v.DeletePartialMatch(prometheus.Labels{"gateway": s.gateway})
-		}
-	})
+	openStores.Lock()
+	defer openStores.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if openStores.gateways[s.gateway]--; openStores.gateways[s.gateway] > 0 {
+		return
+	}
+	delete(openStores.gateways, s.gateway)
+	for _, v := range storeVectors {
+		v.DeletePartialMatch(prometheus.Labels{"gateway": s.gateway})
+	}
+}
+
+// say shows something of the store. One that was closed says nothing any more,
+// or its last words would be shown for as long as the process runs.
+func (s *Store) say(do func()) {
+	openStores.Lock()
+	defer openStores.Unlock()
+	if !s.closed {
+		do()
+	}
 }
 
 // CredentialLoaded counts a credential read from the store: found, unknown or
@@ -96,24 +108,32 @@ func (s *Store) CredentialLoaded(outcome string) {
 
 // Synced notes that the store's changes were read; the read began at this time.
 func (s *Store) Synced(at time.Time) {
-	storeUp.WithLabelValues(s.gateway).Set(1)
-	lastSync.WithLabelValues(s.gateway).Set(seconds(at))
+	s.say(func() {
+		storeUp.WithLabelValues(s.gateway).Set(1)
+		lastSync.WithLabelValues(s.gateway).Set(seconds(at))
+	})
 }
 
 // SyncFailed counts an attempt that failed.
 func (s *Store) SyncFailed() {
-	storeUp.WithLabelValues(s.gateway).Set(0)
-	syncFailures.WithLabelValues(s.gateway).Inc()
+	s.say(func() {
+		storeUp.WithLabelValues(s.gateway).Set(0)
+		syncFailures.WithLabelValues(s.gateway).Inc()
+	})
 }
 
 // Lag counts a change that was seen, and how long that took.
-func (s *Store) Lag(d time.Duration) { lags.WithLabelValues(s.gateway).Observe(d.Seconds()) }
+func (s *Store) Lag(d time.Duration) { s.lags.Observe(d.Seconds()) }
 
 // Skew notes the store's clock less the local one.
-func (s *Store) Skew(d time.Duration) { clockSkew.WithLabelValues(s.gateway).Set(d.Seconds()) }
+func (s *Store) Skew(d time.Duration) {
+	s.say(func() { clockSkew.WithLabelValues(s.gateway).Set(d.Seconds()) })
+}
 
 // Replicas notes how many replicas may be serving.
-func (s *Store) Replicas(live int) { replicas.WithLabelValues(s.gateway).Set(float64(live)) }
+func (s *Store) Replicas(live int) {
+	s.say(func() { replicas.WithLabelValues(s.gateway).Set(float64(live)) })
+}
 
 // changeKinds are the changes of a credential that there are.
 var changeKinds = []string{"create", "rotate", "suspend", "resume", "extend", "narrow", "revoke", "end", "lock"}

@@ -1,6 +1,7 @@
 package metrics_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -39,8 +40,9 @@ func TestStoreEvents(t *testing.T) {
 	}
 	s.Close()
 	s.Close()
+	everyStoreEvent(s)
 	if got := scrape(t, reg, "stored"); len(got) > 0 {
-		t.Errorf("left behind: %q", got)
+		t.Errorf("left behind, or brought back by late events: %q", got)
 	}
 }
 
@@ -54,14 +56,18 @@ func TestStoreOutlivesTheOneBefore(t *testing.T) {
 	before := metrics.NewStore("exchanged")
 	before.CredentialLoaded("found")
 	after := metrics.NewStore("exchanged")
+	after.Synced(time.Unix(2000, 0))
 	before.Close()
+	before.Close()
+	before.SyncFailed() // late, and of another store than the one in use
 	after.CredentialLoaded("found")
-	found := false
-	for _, line := range scrape(t, reg, "exchanged") {
-		found = found || line == `credential_loads_total{outcome="found"} 2`
-	}
-	if !found {
-		t.Errorf("%q", scrape(t, reg, "exchanged"))
+	got := scrape(t, reg, "exchanged")
+	for _, line := range []string{
+		`credential_loads_total{outcome="found"} 2`, "store_up 1", "store_last_sync_timestamp_seconds 2000", "store_sync_failures_total 0",
+	} {
+		if !slices.Contains(got, line) {
+			t.Errorf("no %s in %q", line, got)
+		}
 	}
 	after.Close()
 }
