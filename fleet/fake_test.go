@@ -78,7 +78,7 @@ func (d *database) replica(id string) (store.Replica, bool) {
 }
 
 // link is one process's connection to the database. Each call may be made to
-// fail, to take its time, or to do its work and then fail.
+// fail or to take its time, and so may the answer to a beat that was taken.
 type link struct {
 	db    *database
 	hints chan struct{}
@@ -87,13 +87,12 @@ type link struct {
 	calls map[string]int
 	since []int64 // of each call of Changes
 	on    map[string]func(ctx context.Context) error
-	lost  map[string]bool // the work is done and its answer lost
 }
 
 func (d *database) connect() *link {
 	l := &link{
 		db: d, hints: make(chan struct{}, 1), calls: map[string]int{},
-		on: map[string]func(context.Context) error{}, lost: map[string]bool{},
+		on: map[string]func(context.Context) error{},
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -106,13 +105,6 @@ func (l *link) when(call string, do func(ctx context.Context) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.on[call] = do
-}
-
-// lose has a call do its work and its answer get lost.
-func (l *link) lose(call string, lost bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lost[call] = lost
 }
 
 func fails(context.Context) error { return errAway }
@@ -131,9 +123,9 @@ func (l *link) cut() {
 }
 
 func (l *link) mend() {
-	for _, call := range []string{"changes", "beat", "replicas", "leave"} {
-		l.when(call, nil)
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.on)
 }
 
 func (l *link) count(call string) int {
@@ -153,15 +145,6 @@ func (l *link) enter(ctx context.Context, call string) error {
 		}
 	}
 	return ctx.Err()
-}
-
-func (l *link) answer(call string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost[call] {
-		return errAway
-	}
-	return nil
 }
 
 func (l *link) Changes(ctx context.Context, since int64, limit int) (store.Changes, error) {
@@ -196,7 +179,7 @@ func (l *link) Beat(ctx context.Context, r store.Replica) error {
 	r.Beat = l.db.now()
 	l.db.replicas[r.ID] = r
 	l.db.mu.Unlock()
-	return l.answer("beat")
+	return l.enter(ctx, "answer")
 }
 
 func (l *link) Replicas(ctx context.Context) ([]store.Replica, time.Time, error) {
@@ -235,6 +218,7 @@ type replica struct {
 	lives    []int
 	onApply  func()
 	onReset  func()
+	onSynced func()
 }
 
 func (r *replica) tell(do func()) {
@@ -243,11 +227,15 @@ func (r *replica) tell(do func()) {
 	do()
 }
 
-func (r *replica) Synced(at time.Time)  { r.tell(func() { r.synced = append(r.synced, at) }) }
 func (r *replica) SyncFailed()          { r.tell(func() { r.failures++ }) }
 func (r *replica) Lag(d time.Duration)  { r.tell(func() { r.lags = append(r.lags, d) }) }
 func (r *replica) Skew(d time.Duration) { r.tell(func() { r.skews = append(r.skews, d) }) }
 func (r *replica) Replicas(live int)    { r.tell(func() { r.lives = append(r.lives, live) }) }
+
+func (r *replica) Synced(at time.Time) {
+	r.first(&r.onSynced)
+	r.tell(func() { r.synced = append(r.synced, at) })
+}
 
 func (r *replica) apply(list []store.Change) {
 	r.first(&r.onApply)

@@ -54,14 +54,19 @@ func (m *Member) First(ctx context.Context) error { return m.Sync(ctx) }
 // what is known of it may be relied on. now must come from time.Now.
 func (m *Member) Fresh(now time.Time) bool {
 	good := m.good.Load()
-	return good != nil && within(m.o.Grace, now.Sub(*good), now.Round(0).Sub(good.Round(0)))
+	return good != nil && elapsed(*good, now) <= m.o.Grace
 }
 
-// within reports whether the grace lasts by both clocks. By the monotonic one,
-// since a wall clock that is set back would lengthen it; by the wall clock,
-// since the other stands still while the machine sleeps, and a replica that
-// wakes up must not serve by what it knew then.
-func within(grace, monotonic, wall time.Duration) bool { return max(monotonic, wall) <= grace }
+// elapsed returns how long ago a time was, by the clock that says more.
+func elapsed(since, now time.Time) time.Duration {
+	return longer(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}
+
+// longer takes the monotonic clock where the wall clock was set back, which
+// would lengthen the grace; and the wall clock where the machine was asleep, as
+// the other stands still meanwhile: a replica that wakes up must not serve by
+// what it knew then, nor take itself for one that the fleet has heard of lately.
+func longer(monotonic, wall time.Duration) time.Duration { return max(monotonic, wall) }
 
 // Reachable reports whether the last sync was a success.
 func (m *Member) Reachable() bool { return m.reachable.Load() }

@@ -92,12 +92,12 @@ func TestLostAnswerIsNoRestore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		db := newDatabase()
 		r := join(t, db, "a")
-		r.lose("beat", true)
+		r.when("answer", fails)
 		db.change("one")
 		if err := r.Sync(t.Context()); err == nil {
 			t.Error("a sync whose beat failed was good")
 		}
-		r.lose("beat", false)
+		r.when("answer", nil)
 		if err := r.Sync(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -23,24 +23,31 @@ const (
 // a backup was put in its place, or a standby that lacks its last changes.
 var errRestored = errors.New("the store went back to an older state")
 
+// errLate says that the fleet may have taken this replica for gone, or not have
+// known of it, while it read the changes.
+var errLate = errors.New("the fleet was told too late")
+
 // follower is what only the loop knows.
 type follower struct {
 	based   bool      // the revision is the store's, or was
 	started time.Time // when it was first based, by the store's clock
 	told    int64     // the revision that this replica told the fleet last
-	beaten  time.Time // when it began to
+	beaten  time.Time // when it began to; zero where the fleet knows of none
 	failing bool      // the last sync was none
 	stale   bool      // the operator knows that the grace is over
 }
 
 // sync follows the store once and tells what came of it.
 func (m *Member) sync(ctx context.Context) error {
-	start := time.Now()
-	err := m.catchUp(ctx, start)
+	start, err := m.catchUp(ctx)
 	if errors.Is(err, errRestored) {
 		m.startOver()
-		start = time.Now()
-		err = m.catchUp(ctx, start)
+		start, err = m.catchUp(ctx)
+	}
+	if errors.Is(err, errLate) {
+		// The fleet waits for this replica from now on. A change from before
+		// it did may have been called seen by all: it is read now.
+		start, err = m.catchUp(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -53,18 +60,19 @@ func (m *Member) sync(ctx context.Context) error {
 	return err
 }
 
-// catchUp reads all changes and tells the fleet that they were seen. It is
-// good only where both were: the others count this replica's silence from when
-// it told them.
-func (m *Member) catchUp(ctx context.Context, start time.Time) error {
+// catchUp reads all changes and tells the fleet that they were seen, and returns
+// when it began. It is good only where both were: the others count this
+// replica's silence from when it told them.
+func (m *Member) catchUp(ctx context.Context) (time.Time, error) {
+	start := time.Now()
 	if err := m.follow(ctx); err != nil {
-		return err
+		return start, err
 	}
 	f := &m.follower
-	if f.told == m.revision.Load() && start.Sub(f.beaten) < beatEvery && !f.failing {
-		return nil
+	if f.told == m.revision.Load() && elapsed(f.beaten, start) < beatEvery && !f.failing {
+		return start, nil
 	}
-	return m.beat(ctx)
+	return start, m.beat(ctx)
 }
 
 // startOver forgets everything: what this replica knows may be what the store
@@ -72,7 +80,7 @@ func (m *Member) catchUp(ctx context.Context, start time.Time) error {
 // was seen, with something else in it.
 func (m *Member) startOver() {
 	m.good.Store(nil)
-	m.follower.based, m.follower.told = false, untold
+	m.follower.based, m.follower.told, m.follower.beaten = false, untold, time.Time{}
 	m.o.Warn("the store went back to an older state, as a restored one does; all that was known of it is forgotten", nil)
 	m.o.Reset()
 }
@@ -157,19 +165,27 @@ func (m *Member) beat(ctx context.Context) error {
 	if err := m.tell(ctx, seen); err != nil {
 		return fmt.Errorf("telling the fleet of this replica: %w", err)
 	}
+	late := elapsed(f.beaten, time.Now()) > m.silence()
 	f.told, f.beaten = seen, begun
 	live := 1 + mayServe(list, now, m.o.ID)
 	m.live.Store(int64(live))
 	m.o.Events.Replicas(live)
+	if late {
+		return errLate
+	}
 	return nil
 }
+
+// silence is how long after a beat this replica may be serving: the last good
+// sync without one began within beatEvery of it.
+func (m *Member) silence() time.Duration { return m.o.Grace + beatEvery }
 
 func (m *Member) tell(ctx context.Context, revision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return m.st.Beat(ctx, store.Replica{
 		ID: m.o.ID, Host: m.o.Host, Version: m.o.Version, Started: m.follower.started,
-		Revision: revision, Silence: m.o.Grace + beatEvery,
+		Revision: revision, Silence: m.silence(),
 	})
 }
 

@@ -101,7 +101,10 @@ func TestWaitSaysHowLongItCanTake(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		db := newDatabase()
 		a, b := join(t, db, "a"), join(t, db, "b")
+		c := joining(t, db, "c", 40*time.Second, nil) // it runs out before b
+		known(t, c)
 		b.cut()
+		c.cut()
 		time.Sleep(20 * time.Second)
 		start := time.Now()
 		var left time.Duration
@@ -229,23 +232,27 @@ func TestWaitKeepsItsPromise(t *testing.T) {
 				for _, s := range fleet[1:] { // the one that waits is not cut off
 					wg.Go(func() { s.suffer(ctx, seed) })
 				}
-				for range 8 {
-					time.Sleep(time.Duration(r.IntN(4000)) * time.Millisecond)
+				var revision int64
+				for range 12 {
+					// Also later: one that was silent meanwhile may come back.
+					for range r.IntN(80) {
+						time.Sleep(50 * time.Millisecond)
+						synctest.Wait()
+						for _, s := range fleet {
+							if got := s.acts("key"); s.Fresh(time.Now()) && got != 0 && got < revision {
+								t.Fatalf("replica %s acts on revision %d when all had seen %d", s.id, got, revision)
+							}
+						}
+					}
 					for _, s := range fleet {
 						s.load("key")
 					}
-					revision := db.change("key")
+					revision = db.change("key")
 					if r.IntN(2) == 0 {
 						db.notify()
 					}
 					if _, err := fleet[0].Wait(t.Context(), revision, nil); err != nil {
 						t.Fatal(err)
-					}
-					synctest.Wait()
-					for _, s := range fleet {
-						if got := s.acts("key"); s.Fresh(time.Now()) && got != 0 && got < revision {
-							t.Fatalf("replica %s acts on revision %d when all had seen %d", s.id, got, revision)
-						}
 					}
 				}
 			})
@@ -321,15 +328,22 @@ func (s *server) suffer(ctx context.Context, seed uint64) {
 		case <-ctx.Done():
 		case <-time.After(time.Duration(r.IntN(9000)) * time.Millisecond):
 		}
-		switch r.IntN(5) {
+		switch r.IntN(7) {
 		case 0:
 			s.cut()
+			time.Sleep(time.Duration(r.IntN(40)) * time.Second)
 		case 1:
 			s.when("changes", hangs)
 		case 2:
 			s.when("beat", fails)
 		case 3:
 			s.when("changes", takes(time.Duration(r.IntN(1900))*time.Millisecond))
+		case 4:
+			s.mend()
+			s.when("replicas", takes(time.Duration(r.IntN(1900))*time.Millisecond))
+		case 5:
+			s.mend()
+			s.when([]string{"beat", "answer"}[r.IntN(2)], takes(time.Duration(r.IntN(1900))*time.Millisecond))
 		default:
 			s.mend()
 		}
