@@ -12,6 +12,15 @@ import (
 // bulkKinds are the changes that make sense for many at once.
 var bulkKinds = []string{credential.KindSuspend, credential.KindResume, credential.KindExtend, credential.KindRevoke}
 
+// bulkStates are the credentials that a change is for where the filter says no
+// state: one that is revoked already would only be told of as a failure.
+var bulkStates = map[string][]string{
+	credential.KindSuspend: {credential.Active.String()},
+	credential.KindResume:  {credential.Suspended.String()},
+	credential.KindExtend:  {credential.Active.String(), credential.Suspended.String()},
+	credential.KindRevoke:  {credential.Active.String(), credential.Suspended.String()},
+}
+
 // maxBulk is how many credentials one call changes: a caller sees how far it
 // has come, and what is half done can be told and repeated.
 const maxBulk = 100
@@ -35,8 +44,9 @@ type bulkFailure struct {
 }
 
 // bulk makes one change of a page of credentials. Each is a change and a record
-// of its own. The answer says what was done and where the next page begins;
-// to ask again with the same is safe.
+// of its own. The answer says what was done and where the next page begins,
+// which is the failure itself where the store or the log failed; to ask again
+// with the same is safe.
 func (c *call) bulk() error {
 	var body struct {
 		Change  string     `json:"change"`
@@ -65,6 +75,9 @@ func (c *call) bulk() error {
 	if err != nil {
 		return err
 	}
+	if states == nil {
+		states = bulkStates[body.Change]
+	}
 	edit, err := c.edit(body.Note)
 	if err != nil {
 		return err
@@ -92,15 +105,23 @@ func (c *call) bulk() error {
 		return err
 	}
 	answer.Matched = len(list)
+	if body.DryRun {
+		list = nil
+	}
+	last := body.After
 	for _, row := range list {
-		if body.DryRun {
-			break
-		}
-		if _, _, err := c.apply(body.Change, row.ID, edit, changeBody{Note: body.Note, Expires: body.Expires, TTL: body.TTL}); err != nil {
-			answer.Failed = append(answer.Failed, bulkFailure{row.ID, c.problem(err)})
+		_, _, err := c.apply(body.Change, row.ID, edit, changeBody{Note: body.Note, Expires: body.Expires, TTL: body.TTL})
+		if err == nil {
+			answer.Done, last = append(answer.Done, row.ID), row.ID
 			continue
 		}
-		answer.Done = append(answer.Done, row.ID)
+		p := c.problem(err)
+		answer.Failed = append(answer.Failed, bulkFailure{row.ID, p})
+		if p.Status >= http.StatusInternalServerError {
+			answer.Next = last // the others would fail as well, each after a while
+			break
+		}
+		last = row.ID
 	}
 	return c.reply(http.StatusOK, answer)
 }

@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/store"
 )
 
 // desk asks the admin API, and holds every answer against the document.
@@ -248,6 +250,47 @@ func TestAdminBulkCanBeRepeated(t *testing.T) {
 	if got := of[done](t, d.ask(t, "POST", "default/credentials:bulk", all+`}`), 200); got.Matched != 0 {
 		t.Errorf("repeated: %+v", got)
 	}
+	// Where no state is named, those are meant that the change is for.
+	if got := of[done](t, d.ask(t, "POST", "default/credentials:bulk", `{"change":"revoke","filter":{"team":"red"}}`), 200); got.Matched != 0 {
+		t.Errorf("revoked ones were chosen again: %+v", got)
+	}
+}
+
+// A store that fails would let each of a hundred changes fail after a while.
+func TestAdminBulkStopsWhereTheStoreFails(t *testing.T) {
+	d := newDesk(t, "scopes members.read")
+	for _, name := range []string{"a", "b", "c"} {
+		of[credentialView](t, d.ask(t, "POST", "default/credentials", `{"team":"red","name":"`+name+`"}`), 201)
+	}
+	good := d.room.rows
+	d.room.rows = &failingSecond{rows: good}
+	type page struct {
+		Done   []string
+		Failed []bulkFailure
+		Next   string
+	}
+	const all = `{"change":"suspend","filter":{"team":"red"}`
+	got := of[page](t, d.ask(t, "POST", "default/credentials:bulk", all+`}`), 200)
+	if len(got.Done) != 1 || len(got.Failed) != 1 || got.Failed[0].Problem.Status != 503 || got.Next != got.Done[0] {
+		t.Errorf("%+v", got)
+	}
+	d.room.rows = good
+	if got := of[page](t, d.ask(t, "POST", "default/credentials:bulk", all+`,"after":"`+got.Next+`"}`), 200); len(got.Done) != 2 || got.Next != "" {
+		t.Errorf("once it is back: %+v", got)
+	}
+}
+
+// failingSecond is a store that takes one change.
+type failingSecond struct {
+	rows
+	changes int
+}
+
+func (f *failingSecond) Update(ctx context.Context, c store.Credential) (store.Credential, error) {
+	if f.changes++; f.changes > 1 {
+		return store.Credential{}, io.ErrClosedPipe
+	}
+	return f.rows.Update(ctx, c)
 }
 
 func TestAdminShowsWhatRuns(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/credential"
 )
 
 // adminClient asks the admin API of a running gateway.
@@ -72,6 +74,9 @@ func (a *adminClient) connect(cmd *cobra.Command) error {
 	}}
 	return nil
 }
+
+// errKeyAsID keeps a key out of the path of a request, which Caddy logs.
+var errKeyAsID = errors.New("that is a key, not an id: the id is the 12 characters behind its sgk_. Other users of the machine and the shell's history may have it now: rotate it with --overlap 0s")
 
 var errAdminOff = errors.New("the configuration turns the admin endpoint off")
 
@@ -133,6 +138,9 @@ func (a *adminClient) do(cmd *cobra.Command, method, path string, body, into any
 }
 
 func (a *adminClient) send(cmd *cobra.Command, method, path string, body any) (*http.Response, error) {
+	if strings.Contains(path, credential.Prefix) {
+		return nil, errKeyAsID
+	}
 	if err := a.connect(cmd); err != nil {
 		return nil, err
 	}
@@ -199,13 +207,11 @@ func exit(cmd *cobra.Command, code int, err error) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
 }
 
-// partlyError says that some of many changes were not made.
-type partlyError struct{ done, failed int }
+// partlyError says that something was changed, but not all that was asked for.
+type partlyError struct{ text string }
 
-// Error says how many were, and what to do.
-func (p *partlyError) Error() string {
-	return fmt.Sprintf("changed: %d, failed: %d; to run the same again is safe", p.done, p.failed)
-}
+// Error says how much was, and what to do.
+func (p *partlyError) Error() string { return p.text }
 
 // wait waits until every replica has seen a change, and tells of it.
 func (a *adminClient) wait(cmd *cobra.Command, revision int64) error {
@@ -230,6 +236,9 @@ func (a *adminClient) wait(cmd *cobra.Command, revision int64) error {
 			return errors.New(line.Detail)
 		case line.Done:
 			fmt.Fprintf(out, "seen by %s\n", counted(len(line.Seen), "replica"))
+			for _, r := range line.Seen {
+				fmt.Fprintf(out, "  %s on %s\n", r.ID, r.Host)
+			}
 			for _, r := range line.RanOut {
 				fmt.Fprintf(out, "not seen by %s on %s, which has been silent for so long that it serves nothing\n", r.ID, r.Host)
 			}

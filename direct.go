@@ -154,20 +154,8 @@ func (s *stockroom) read(do func(*credential.Registry) error) error { return do(
 
 // change makes one change of a credential, recorded before it is made.
 func (s *stockroom) change(do func(*credential.Registry) (store.Credential, error)) (store.Credential, error) {
-	started := time.Now()
-	var rec *audit.Record
-	row, err := do(s.registry(func(c credential.Change) error {
-		rec = changeRecord(c)
-		return s.log.Write(rec)
-	}))
-	if rec == nil {
-		return row, err // refused, or nothing to change
-	}
-	rec.Phase, rec.Complete, rec.Duration = audit.Ended, err == nil, time.Since(started)
-	if logErr := s.log.Write(rec); logErr != nil && err == nil {
-		caddy.Log().Named("scopegate").Error("how a change of a credential ended could not be recorded; that it was asked for is")
-	}
-	return row, err
+	// Nothing of it is in this process's memory.
+	return recorded(s.log, s.registry, do, func(credential.Change, error) {})
 }
 
 func (s *stockroom) replicas(ctx context.Context) ([]store.Replica, time.Time, error) {

@@ -161,6 +161,10 @@ func TestStoreBackupAndRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if out, err := run(t, "", "store", "restored", "--config", config); err == nil || !strings.Contains(err.Error(), "stop every gateway") {
+		t.Errorf("while a gateway serves from the store: %v %s", err, out)
+	}
+
 	// The backup knows nothing of the revocation. Until somebody says so, its
 	// credential must not work.
 	config, log := offline(t, s, "store sqlite "+backup)

@@ -106,11 +106,15 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 done in part.`,
 				return fmt.Errorf("which ones? give ids, such as: scopegate key %s 4fQ9aZ0bTx1k", k.kind)
 			case f.given():
 				err = d.byFilter(f, yes)
+			case len(args) == 1 && args[0] == "-" && !yes:
+				return errors.New("standard input is taken by the ids and cannot be asked: give --yes")
 			default:
 				err = d.byID(args)
 			}
 			if err == nil && wait && d.revision > 0 {
-				err = a.wait(cmd, d.revision)
+				if waitErr := a.wait(cmd, d.revision); waitErr != nil {
+					err = &partlyError{fmt.Sprintf("changed: %d; whether every replica has seen it is not known: %v", len(d.done), waitErr)}
+				}
 			}
 			if asJSON {
 				if jsonErr := printJSON(cmd.OutOrStdout(), map[string]any{"done": append([]string{}, d.done...), "failed": append([]bulkFailure{}, d.failed...)}); err == nil {
@@ -126,9 +130,9 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 done in part.`,
 	if k.waits {
 		cmd.Flags().BoolVar(&wait, "wait", false, "wait until every replica has seen it, and say which")
 	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before changing what a filter or standard input chooses")
 	if k.bulk {
 		f.add(cmd, a)
-		cmd.Flags().BoolVar(&yes, "yes", false, "do not ask before changing what a filter chooses")
 	}
 	if k.flags != nil {
 		read = k.flags(cmd, body)
@@ -188,7 +192,7 @@ func (d *changer) fail(f bulkFailure) {
 
 func (d *changer) outcome() error {
 	if len(d.failed) > 0 {
-		return &partlyError{len(d.done), len(d.failed)}
+		return &partlyError{fmt.Sprintf("changed: %d, failed: %d; to run the same again is safe", len(d.done), len(d.failed))}
 	}
 	return nil
 }
@@ -256,6 +260,11 @@ func (d *changer) pages(dry bool, each func(bulkPage)) error {
 			return err
 		}
 		each(p)
+		for _, f := range p.Failed {
+			if f.Problem.Status >= http.StatusInternalServerError {
+				return f.Problem
+			}
+		}
 		if after = p.Next; after == "" {
 			return nil
 		}

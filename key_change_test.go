@@ -134,7 +134,10 @@ func TestKeyCommandsForMany(t *testing.T) {
 		t.Errorf("%d are suspended", n)
 	}
 	ids := list()
-	if _, _, err := s.run(t, strings.Join(ids[:2], "\n")+"\n", "key", "revoke", "-"); err != nil {
+	if _, _, err := s.run(t, strings.Join(ids[:2], "\n")+"\n", "key", "revoke", "-"); err == nil || len(list("--state", "revoked")) > 0 {
+		t.Errorf("ids on standard input, not confirmed: %v", err)
+	}
+	if _, _, err := s.run(t, strings.Join(ids[:2], "\n")+"\n", "key", "revoke", "-", "--yes"); err != nil {
 		t.Error(err)
 	}
 	_, told, err := s.run(t, "", "key", "resume", ids[0], ids[2])
@@ -158,6 +161,8 @@ func TestKeyCommandsSayWhatIsWrong(t *testing.T) {
 	}{
 		{"refused", []string{"key", "create", "--team", "rde", "--name", "x"}, `"red"`},
 		{"nothing given", []string{"key", "revoke"}, "which ones?"},
+		{"a key as an id", []string{"key", "show", s.key.Reveal()}, "not an id"},
+		{"a key among ids", []string{"key", "revoke", s.key.Reveal()}, "not an id"},
 		{"both given", []string{"key", "revoke", "000000000000", "--team", "red"}, "not both"},
 		{"bad duration", []string{"key", "list", "--older-than", "soon"}, "expected a duration"},
 		{"no such id", []string{"key", "show", "000000000000"}, "no credential"},
@@ -165,7 +170,7 @@ func TestKeyCommandsSayWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, told, err := s.run(t, "", tt.args...)
-			if err == nil || !strings.Contains(told+err.Error(), tt.want) || out != "" {
+			if err == nil || !strings.Contains(told+err.Error(), tt.want) || out != "" || strings.Contains(told+err.Error(), s.key.Reveal()) {
 				t.Errorf("%v, want %q\n%s%s", err, tt.want, out, told)
 			}
 		})

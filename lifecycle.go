@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/google/uuid"
 
 	"github.com/scopegate/scopegate/audit"
@@ -34,31 +35,43 @@ func (g *Gateway) change(do func(*credential.Registry) (store.Credential, error)
 	if !g.room.member.Reachable() {
 		return store.Credential{}, errStoreAway
 	}
-	started := time.Now()
-	var rec *audit.Record
-	registry := g.registry(func(c credential.Change) error {
-		rec = changeRecord(c)
-		return g.log.Write(rec)
+	return recorded(g.log, g.registry, do, func(c credential.Change, err error) {
+		// Also where it failed: the store may have taken it and the answer got lost.
+		g.room.cache.Forget(c.ID)
+		if err == nil {
+			g.meter.CredentialChanged(c.Kind)
+		}
 	})
-	row, err := do(registry)
-	if rec == nil {
-		return row, err // refused, or nothing to change
-	}
-	// Also where it failed: the store may have taken it and the answer got lost.
-	g.room.cache.Forget(rec.Credential)
-	rec.Phase, rec.Complete, rec.Duration = audit.Ended, err == nil, time.Since(started)
-	if logErr := g.log.Write(rec); logErr != nil && err == nil {
-		g.logger.Error("how a change of a credential ended could not be recorded; that it was asked for is")
-	}
-	if err == nil {
-		g.meter.CredentialChanged(rec.Change)
-	}
-	return row, err
 }
 
 // registry judges by this configuration's policy.
 func (g *Gateway) registry(record func(credential.Change) error) *credential.Registry {
 	return credential.NewRegistry(g.room.rows, g.rules.static, g.rules.lives, record, time.Now)
+}
+
+// recorded makes a change between its two records. made is told of it before
+// the second, with what came of it; nobody is told of what was refused or would
+// have changed nothing.
+func recorded(
+	log *audit.Log, registry func(func(credential.Change) error) *credential.Registry,
+	do func(*credential.Registry) (store.Credential, error), made func(credential.Change, error),
+) (store.Credential, error) {
+	started := time.Now()
+	var change credential.Change
+	var rec *audit.Record
+	row, err := do(registry(func(c credential.Change) error {
+		change, rec = c, changeRecord(c)
+		return log.Write(rec)
+	}))
+	if rec == nil {
+		return row, err
+	}
+	made(change, err)
+	rec.Phase, rec.Complete, rec.Duration = audit.Ended, err == nil, time.Since(started)
+	if logErr := log.Write(rec); logErr != nil && err == nil {
+		caddy.Log().Named("scopegate").Error("how a change of a credential ended could not be recorded; that it was asked for is")
+	}
+	return row, err
 }
 
 func changeRecord(c credential.Change) *audit.Record {

@@ -80,8 +80,7 @@ type Gateway struct {
 
 	logger    *zap.Logger
 	rules     *compiled
-	room      *storeroom // nil: no store
-	roomKey   string
+	room      *storeroom            // nil: no store
 	directory *credential.Directory // nil: no store
 	auth      *credential.Authenticator
 	granted   map[scopes.Set][]string        // X-OAuth-Scopes of each grant

@@ -127,6 +127,21 @@ func (f *configFlags) one() (*direct, error) {
 	return newDirect(found[0].Gateway)
 }
 
+// idle refuses where a gateway serves from the store: it would go on with what
+// it read before the backup was put in place.
+func (s *stockroom) idle(ctx context.Context) error {
+	list, now, err := s.rows.Replicas(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if heard := now.Sub(r.Beat); heard <= r.Silence {
+			return fmt.Errorf("a gateway was heard from on %s %s ago: stop every gateway of the store first, or wait until that is %s ago", r.Host, heard.Round(time.Second), r.Silence)
+		}
+	}
+	return nil
+}
+
 // restored suspends what is active, recorded before it is done.
 func (s *stockroom) restored(ctx context.Context, note, by string) (int, error) {
 	db, ok := s.rows.(interface {
@@ -134,6 +149,9 @@ func (s *stockroom) restored(ctx context.Context, note, by string) (int, error) 
 	})
 	if !ok {
 		return 0, errors.New("the store cannot be restored")
+	}
+	if err := s.idle(ctx); err != nil {
+		return 0, err
 	}
 	started := time.Now()
 	rec := &audit.Record{

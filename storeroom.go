@@ -53,6 +53,7 @@ type rows interface {
 // anew nor makes another replica of this process. A nil storeroom is that of
 // `store none`.
 type storeroom struct {
+	key     string // in the pool
 	gateway string
 	rows    rows
 	cache   *credential.Cache
@@ -60,6 +61,7 @@ type storeroom struct {
 	usage   *credential.Usage
 	errands *errands
 	meter   *metrics.Store
+	book    *limits.Book
 	end     context.CancelFunc
 	running sync.WaitGroup
 }
@@ -77,12 +79,10 @@ func (g *Gateway) openStore(ctx context.Context) error {
 		g.auth = credential.NewAuthenticator(g.rules.static)
 		return nil
 	}
-	g.roomKey = conf.key(g.Name)
-	v, _, err := storerooms.LoadOrNew(g.roomKey, func() (caddy.Destructor, error) {
+	v, _, err := storerooms.LoadOrNew(conf.key(g.Name), func() (caddy.Destructor, error) {
 		return newStoreroom(ctx, g.Name, conf)
 	})
 	if err != nil {
-		g.roomKey = ""
 		return fmt.Errorf("store: %w", err)
 	}
 	g.room = v.(*storeroom) //nolint:forcetypeassert // only storerooms are stored in it
@@ -92,10 +92,10 @@ func (g *Gateway) openStore(ctx context.Context) error {
 }
 
 func (g *Gateway) closeStore() error {
-	if g.roomKey == "" {
+	if g.room == nil {
 		return nil
 	}
-	_, err := storerooms.Delete(g.roomKey)
+	_, err := storerooms.Delete(g.room.key)
 	return err
 }
 
@@ -218,7 +218,9 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	if mode, err := synchronousCommit(ctx, db); err == nil && loses(mode) {
 		warn("a revocation may be lost when the database fails: set synchronous_commit to on", nil)
 	}
-	r := &storeroom{gateway: gateway, rows: db, meter: metrics.NewStore(gateway)}
+	r := &storeroom{
+		key: conf.key(gateway), gateway: gateway, rows: db, meter: metrics.NewStore(gateway), book: bookOf(gateway),
+	}
 	r.cache = credential.NewCache(db, r.meter)
 	host, _ := os.Hostname()
 	r.member = fleet.Join(db, fleet.Options{
@@ -230,7 +232,7 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 			}
 		},
 		Reset:  r.cache.ForgetAll,
-		Events: fleetEvents{r.meter, bookOf(gateway)},
+		Events: fleetEvents{r.meter, r.book},
 		Warn:   warn,
 	})
 	work, cancel := context.WithCancel(context.Background())
@@ -261,7 +263,11 @@ func (e fleetEvents) Replicas(live int) {
 func (r *storeroom) Destruct() error {
 	r.end()
 	r.running.Wait()
-	err := errors.Join(r.member.Close(), r.rows.Close(), returnBook(r.gateway))
+	err := errors.Join(r.member.Close(), r.rows.Close())
+	// Whoever has no store is alone. Another store that took this one's place
+	// in a reload says how many they are with its next report.
+	r.book.Share(1)
+	err = errors.Join(err, returnBook(r.gateway))
 	r.cache.ForgetAll() // gives its memory back
 	r.meter.Close()
 	return err

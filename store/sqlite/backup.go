@@ -42,6 +42,9 @@ func (s *Store) backup(ctx context.Context, path string) (err error) {
 	if err := s.copyTo(ctx, part.Name()); err != nil {
 		return err
 	}
+	if err := vacate(ctx, part.Name()); err != nil {
+		return err
+	}
 	if err := part.Sync(); err != nil {
 		return err
 	}
@@ -60,5 +63,17 @@ func (s *Store) copyTo(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, path)
+	return err
+}
+
+// vacate takes out of a copy who serves from the original and holds its leases:
+// nobody does so from the copy.
+func vacate(ctx context.Context, path string) (err error) {
+	db, err := connect(path, 1, migrating)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	_, err = db.ExecContext(ctx, `DELETE FROM scopegate_replicas; DELETE FROM scopegate_leases`)
 	return err
 }

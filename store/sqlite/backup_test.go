@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,6 +23,12 @@ func TestBackupWhileWriting(t *testing.T) {
 		insert(t, s, fmt.Sprintf("before-%d", i))
 	}
 	insert(t, elsewhere, "elsewhere")
+	if err := s.Beat(t.Context(), store.Replica{ID: "here", Silence: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Acquire(t.Context(), "work", "here", time.Hour); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	wrote, under := make(chan int), make(chan struct{})
 	go func() {
@@ -60,6 +67,12 @@ func TestBackupWhileWriting(t *testing.T) {
 		same(t, copied, s, fmt.Sprintf("before-%d", i))
 	}
 	same(t, open(t, target, "staging"), elsewhere, "elsewhere")
+	if list, _, err := copied.Replicas(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("somebody serves from the backup: %v %v", list, err)
+	}
+	if ok, err := copied.Acquire(t.Context(), "work", "there", time.Hour); err != nil || !ok {
+		t.Errorf("a lease came along: %v %v", ok, err)
+	}
 	insert(t, copied, "after")
 	if n := count(t, s); n != 30+after {
 		t.Errorf("%d rows, want %d", n, 30+after)
