@@ -6,37 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/scopegate/scopegate/bench/rig"
-	"github.com/scopegate/scopegate/simulator"
 )
-
-const caddyfile = `{
-	admin unix/{$DIR}/admin.sock|0200
-	persist_config off
-	auto_https off
-}
-http://{$ADDR} {
-	bind 127.0.0.1
-	scopegate {
-		upstream {$UPSTREAM} {
-			master_token {env.MASTER}
-		}
-		store sqlite {$DIR}/store.db
-		team billing {
-			scopes members.*
-		}
-		audit {
-			output file {$DIR}/audit.jsonl
-		}
-	}
-}
-`
 
 type result struct {
 	killed     int
@@ -52,19 +27,12 @@ type made struct {
 }
 
 func credentials(ctx context.Context, times int) (r result, err error) {
-	dir, err := os.MkdirTemp("", "scopegate-crash-")
+	w, err := rig.NewWorld(ctx)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary, err := rig.Build(ctx, dir)
-	if err != nil {
-		return r, err
-	}
-	sim := simulator.New(simulator.Options{})
-	upstream := httptest.NewServer(sim)
-	defer upstream.Close()
-	g, err := rig.Start(ctx, binary, filepath.Join(dir, "gateway"), caddyfile, "MASTER="+sim.Master(), "UPSTREAM="+upstream.URL)
+	defer func() { err = errors.Join(err, w.Close()) }()
+	g, err := w.Gateway(ctx, "gateway", "store sqlite {$DIR}/store.db")
 	if err != nil {
 		return r, err
 	}
@@ -79,7 +47,7 @@ func credentials(ctx context.Context, times int) (r result, err error) {
 		}
 		for _, c := range round {
 			known[c.ID] = c.Key
-			if status, err := g.Get(ctx, c.Key, "/api/v1/members"); err != nil || status != http.StatusOK {
+			if status, err := g.Get(ctx, c.Key, rig.Path); err != nil || status != http.StatusOK {
 				r.lost++
 				fmt.Printf("lost after kill %d: %s answers %d %v\n", r.killed, c.ID, status, err)
 			}
@@ -150,7 +118,7 @@ func inspect(ctx context.Context, g *rig.Gateway, known map[string]string, r *re
 		}
 	}
 	for id, key := range known {
-		status, err := g.Get(ctx, key, "/api/v1/members")
+		status, err := g.Get(ctx, key, rig.Path)
 		if err != nil || status != http.StatusOK || !listed[id] {
 			r.lost++
 			fmt.Printf("lost in the end: %s, listed %v, answers %d %v\n", id, listed[id], status, err)

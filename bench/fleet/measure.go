@@ -89,7 +89,7 @@ func lags(ctx context.Context, one, two *rig.Gateway, mode string, n int) ([]tim
 		begin := time.Now()
 		go func() { revoked <- one.Call(ctx, http.MethodPost, "default/credentials/"+c.ID+"/revoke", nil, nil) }()
 		for {
-			status, err := two.Get(ctx, c.Key, path)
+			status, err := two.Get(ctx, c.Key, rig.Path)
 			if err != nil {
 				return nil, err
 			}
@@ -131,7 +131,7 @@ func waited(ctx context.Context, one, two *rig.Gateway, mode string) (after, dur
 					default:
 					}
 					began := returned.Load()
-					status, err := g.Get(ctx, c.Key, path)
+					status, err := g.Get(ctx, c.Key, rig.Path)
 					switch {
 					case err != nil || status != http.StatusOK:
 					case began:
@@ -189,7 +189,7 @@ func rotations(ctx context.Context, one, two *rig.Gateway, mode string, rate int
 			g := []*rig.Gateway{one, two}[i%2]
 			requests.Go(func() {
 				all.Add(1)
-				if status, err := g.Get(ctx, *key.Load(), path); err != nil || status != http.StatusOK {
+				if status, err := g.Get(ctx, *key.Load(), rig.Path); err != nil || status != http.StatusOK {
 					if failed.Add(1) <= 5 {
 						say("failed: %d %v", status, err)
 					}

@@ -1,6 +1,6 @@
-// Package rig runs gateways for benches: the real binary, as a process of its
-// own, with a Caddyfile and an admin socket. It decides nothing and measures
-// nothing.
+// Package rig runs gateways for benches: the real binary, as processes of their
+// own, before a simulated API. It decides nothing, and measures no more than
+// what a process takes.
 package rig
 
 import (
@@ -27,8 +27,8 @@ const (
 	buildFlags = "-tags=nobadger,nomysql,nopgx"
 )
 
-// Build builds the binary into a folder.
-func Build(ctx context.Context, dir string) (binary string, err error) {
+// build builds the binary into a folder.
+func build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(dir, "scopegate")
 	out, err := exec.CommandContext(ctx, "go", "build", buildFlags, "-o", binary, "github.com/scopegate/scopegate/cmd/scopegate").CombinedOutput()
 	if err != nil {
@@ -52,10 +52,10 @@ type Gateway struct {
 	caller *http.Client
 }
 
-// Start runs a Caddyfile, which has its admin endpoint at
+// start runs a Caddyfile, which has its admin endpoint at
 // unix/{$DIR}/admin.sock and its site at {$ADDR}, and waits until the site
 // answers. Each of env is NAME=value.
-func Start(ctx context.Context, binary, dir, caddyfile string, env ...string) (*Gateway, error) {
+func start(ctx context.Context, binary, dir, caddyfile string, env ...string) (*Gateway, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

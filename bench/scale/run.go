@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,30 +13,7 @@ import (
 	"time"
 
 	"github.com/scopegate/scopegate/bench/rig"
-	"github.com/scopegate/scopegate/simulator"
 )
-
-const caddyfile = `{
-	admin unix/{$DIR}/admin.sock|0200
-	persist_config off
-	auto_https off
-}
-http://{$ADDR} {
-	bind 127.0.0.1
-	scopegate {
-		upstream {$UPSTREAM} {
-			master_token {env.MASTER}
-		}
-		store sqlite {$DIR}/store.db
-		team billing {
-			scopes members.*
-		}
-		audit {
-			output file {$DIR}/audit.jsonl
-		}
-	}
-}
-`
 
 // maxKeys is how many different keys ask, at most.
 const maxKeys = 10_000
@@ -54,25 +30,18 @@ type contender struct {
 }
 
 func run(ctx context.Context, sizes []int, rounds, requests int) (ok bool, err error) {
-	dir, err := os.MkdirTemp("", "scopegate-scale-")
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	progress("building the gateway")
-	binary, err := rig.Build(ctx, dir)
+	w, err := rig.NewWorld(ctx)
 	if err != nil {
 		return false, err
 	}
-	sim := simulator.New(simulator.Options{})
-	upstream := httptest.NewServer(sim)
-	defer upstream.Close()
+	defer func() { err = errors.Join(err, w.Close()) }()
 
 	var list []*contender
 	for _, size := range sizes {
 		progress("making %d credentials", size)
 		c := &contender{size: size}
-		home := filepath.Join(dir, strconv.Itoa(size))
+		home := filepath.Join(w.Dir, strconv.Itoa(size))
 		if err := os.Mkdir(home, 0o700); err != nil {
 			return false, err
 		}
@@ -80,7 +49,7 @@ func run(ctx context.Context, sizes []int, rounds, requests int) (ok bool, err e
 			return false, err
 		}
 		started := time.Now()
-		if c.gateway, err = rig.Start(ctx, binary, home, caddyfile, "MASTER="+sim.Master(), "UPSTREAM="+upstream.URL); err != nil {
+		if c.gateway, err = w.Gateway(ctx, strconv.Itoa(size), "store sqlite {$DIR}/store.db"); err != nil {
 			return false, err
 		}
 		defer c.gateway.Stop()
@@ -122,7 +91,7 @@ func (c *contender) ask(ctx context.Context, requests int) (time.Duration, error
 	for i := range callers {
 		all.Go(func() {
 			for n := i; n < requests && errs[i] == nil; n += callers {
-				status, err := c.gateway.Get(ctx, c.keys[n%len(c.keys)], "/api/v1/members")
+				status, err := c.gateway.Get(ctx, c.keys[n%len(c.keys)], rig.Path)
 				if err == nil && status != http.StatusOK {
 					err = fmt.Errorf("answered %d", status)
 				}

@@ -1,0 +1,76 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/scopegate/scopegate/simulator"
+)
+
+// caddyfile is the gateway of the benches: one team, whose credentials are in a
+// store.
+const caddyfile = `{
+	admin unix/{$DIR}/admin.sock|0200
+	persist_config off
+	auto_https off
+}
+http://{$ADDR} {
+	bind 127.0.0.1
+	scopegate {
+		upstream {$UPSTREAM} {
+			master_token {env.MASTER}
+		}
+		STORE
+		team billing {
+			scopes members.*
+		}
+		audit {
+			output file {$DIR}/audit.jsonl
+		}
+	}
+}
+`
+
+// Path is what the callers of the team ask for.
+const Path = "/api/v1/members"
+
+// World is what gateways run in: a folder, the binary, and a simulated API.
+type World struct {
+	Dir string
+
+	binary   string
+	upstream *httptest.Server
+	master   string
+}
+
+// NewWorld builds the binary and starts the API. Whoever gets one closes it.
+func NewWorld(ctx context.Context) (*World, error) {
+	dir, err := os.MkdirTemp("", "scopegate-bench-")
+	if err != nil {
+		return nil, err
+	}
+	binary, err := build(ctx, dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	sim := simulator.New(simulator.Options{})
+	return &World{dir, binary, httptest.NewServer(sim), sim.Master()}, nil
+}
+
+// Close ends the API and removes the folder. The gateways have ended before.
+func (w *World) Close() error {
+	w.upstream.Close()
+	return os.RemoveAll(w.Dir)
+}
+
+// Gateway starts a gateway with a folder of its own below the world's, and this
+// line for its store, such as `store sqlite {$DIR}/store.db`. Each of env is
+// NAME=value.
+func (w *World) Gateway(ctx context.Context, name, store string, env ...string) (*Gateway, error) {
+	return start(ctx, w.binary, filepath.Join(w.Dir, name), strings.Replace(caddyfile, "STORE", store, 1),
+		append(env, "MASTER="+w.master, "UPSTREAM="+w.upstream.URL)...)
+}
