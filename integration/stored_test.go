@@ -195,6 +195,16 @@ func TestFleet(t *testing.T) {
 		t.Errorf("revoked on the other replica, which has seen it: %d", status)
 	}
 
+	rows, err := pgtest.Text(t.Context(), cluster.DSN("postgres"))
+	if err != nil || !strings.Contains(rows, c.ID) || !strings.Contains(rows, other.ID) {
+		t.Fatalf("reading the database: %v", err)
+	}
+	for _, key := range []string{c.Key, other.Key} {
+		if strings.Contains(rows, key[len("sgk_")+13:]) {
+			t.Error("the database holds a key")
+		}
+	}
+
 	if err := cluster.Stop(); err != nil {
 		t.Fatal(err)
 	}
