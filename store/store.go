@@ -1,7 +1,7 @@
 // Package store holds the plain rows that gateways keep: credentials with
-// their generations, replicas, leases and counts. It has no rules: what may be
-// made, and what may become of it, is decided by credential and fleet, each of
-// which declares the slice of a store that it uses.
+// their generations, tokens, replicas, leases and counts. It has no rules: what
+// may be made, and what may become of it, is decided by credential, ledger and
+// fleet, each of which declares the slice of a store that it uses.
 //
 // Two packages below implement it: store/sqlite for one machine, and
 // store/postgres for a fleet. Both pass the suite of store/storetest. A store
@@ -18,12 +18,14 @@ import (
 var (
 	// ErrNotFound says that there is no such row.
 	ErrNotFound = errors.New("no such row")
-	// ErrExists says that the id, or the name within its team, is taken.
+	// ErrExists says that what names the row is taken.
 	ErrExists = errors.New("the row exists already")
 	// ErrChanged says that somebody else changed the row since it was read.
 	ErrChanged = errors.New("the row was changed in the meantime")
-	// ErrFull says that the team has as many credentials as it may.
+	// ErrFull says that the team has as many credentials, or tokens, as it may.
 	ErrFull = errors.New("no room for another row")
+	// ErrSpent says that the team has made as many in the period as it may.
+	ErrSpent = errors.New("nothing is left of the period")
 	// ErrTooNew says that the database was written by a later version.
 	ErrTooNew = errors.New("the database is of a later version")
 	// ErrCorrupt says that the database cannot be read.
