@@ -32,8 +32,8 @@ var (
 	ErrCorrupt = errors.New("the database is damaged")
 )
 
-// Revoked is the one state that a store knows of: names and places of revoked
-// credentials are free again.
+// Revoked is the one state of a credential that a store knows of: names and
+// places of revoked ones are free again.
 const Revoked = "revoked"
 
 // Credential is one row, with its generations. Times have microseconds and are
