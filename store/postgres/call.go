@@ -51,14 +51,19 @@ func (s *Store) read(ctx context.Context, doing string, do func(context.Context)
 // changed a row. If the connection breaks at the wrong moment, nobody knows
 // whether it was done.
 func (s *Store) write(ctx context.Context, doing, statement string, args ...any) (affected bool, err error) {
-	err = s.call(ctx, doing, undone, func(ctx context.Context) error {
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, statement, args...)
-			affected = tag.RowsAffected() > 0
-			return err
-		})
+	err = s.edit(ctx, doing, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, statement, args...)
+		affected = tag.RowsAffected() > 0
+		return err
 	})
 	return affected && err == nil, err
+}
+
+// edit is write for what takes more than one statement.
+func (s *Store) edit(ctx context.Context, doing string, do func(ctx context.Context, tx pgx.Tx) error) error {
+	return s.call(ctx, doing, undone, func(ctx context.Context) error {
+		return s.transact(ctx, func(tx pgx.Tx) error { return do(ctx, tx) })
+	})
 }
 
 // step is one transaction's place in the history of its gateway.
@@ -73,20 +78,26 @@ type step struct {
 // until it ends: so revisions commit in their order, later ones have later
 // times, and what is counted stays so.
 func (s *Store) change(ctx context.Context, doing string, do func(ctx context.Context, tx *step) error) error {
+	return s.queue(ctx, s.lane, doing, func(ctx context.Context, tx pgx.Tx) error {
+		st := &step{Tx: tx}
+		if err := tx.QueryRow(ctx, advanceQuery, s.gateway, channel).Scan(&st.revision, moment{&st.now}, nil); err != nil {
+			return err
+		}
+		return do(ctx, st)
+	})
+}
+
+// queue runs a transaction that waits in the database for others of its kind.
+// Those of this process wait here instead, where they hold no connection.
+func (s *Store) queue(ctx context.Context, lane chan struct{}, doing string, do func(ctx context.Context, tx pgx.Tx) error) error {
 	return s.call(ctx, doing, undone, func(ctx context.Context) error {
 		select {
-		case s.lane <- struct{}{}:
-			defer func() { <-s.lane }()
+		case lane <- struct{}{}:
+			defer func() { <-lane }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		return s.transact(ctx, func(tx pgx.Tx) error {
-			st := &step{Tx: tx}
-			if err := tx.QueryRow(ctx, advanceQuery, s.gateway, channel).Scan(&st.revision, moment{&st.now}, nil); err != nil {
-				return err
-			}
-			return do(ctx, st)
-		})
+		return s.transact(ctx, func(tx pgx.Tx) error { return do(ctx, tx) })
 	})
 }
 

@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/scopegate/scopegate/store"
 )
@@ -177,4 +180,23 @@ func (s *Store) Restored(ctx context.Context, note string) (suspended int, err e
 		return 0, err
 	}
 	return suspended, nil
+}
+
+// Restoration returns when Restored was called, or the zero time if it was
+// ended since, or never was.
+func (s *Store) Restoration(ctx context.Context) (at time.Time, err error) {
+	err = s.read(ctx, "reading when a backup was restored", func(ctx context.Context) error {
+		err := s.pool.QueryRow(ctx, `SELECT restored FROM scopegate_gateways WHERE gateway = $1`, s.gateway).Scan(moment{&at})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return at, err
+}
+
+// EndRestoration says that what a restored backup has forgotten was found again.
+func (s *Store) EndRestoration(ctx context.Context) error {
+	_, err := s.write(ctx, "ending a restoration", `UPDATE scopegate_gateways SET restored = NULL WHERE gateway = $1`, s.gateway)
+	return err
 }

@@ -44,6 +44,9 @@ type Store struct {
 	// would leave no connection to those who read.
 	lane chan struct{}
 
+	// mints is held likewise by the one call that inserts a token.
+	mints chan struct{}
+
 	deaf      bool // see WithoutNotify
 	hints     chan struct{}
 	hang      context.CancelFunc // ends the listener
@@ -87,7 +90,7 @@ func open(ctx context.Context, dsn, gateway string, opts []Option) (*Store, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{gateway: gateway, pool: pool, lane: make(chan struct{}, 1), hints: make(chan struct{}, 1)}
+	s := &Store{gateway: gateway, pool: pool, lane: make(chan struct{}, 1), mints: make(chan struct{}, 1), hints: make(chan struct{}, 1)}
 	for _, opt := range opts {
 		opt(s)
 	}

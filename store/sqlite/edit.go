@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -213,4 +214,25 @@ func (s *Store) Restored(ctx context.Context, note string) (suspended int, err e
 		return 0, err
 	}
 	return suspended, nil
+}
+
+// Restoration returns when Restored was called, or the zero time if it was
+// ended since, or never was.
+func (s *Store) Restoration(ctx context.Context) (at time.Time, err error) {
+	err = s.read("reading when a backup was restored", func() error {
+		err := s.readers.QueryRowContext(ctx, `SELECT restored FROM scopegate_gateways WHERE gateway = ?`, s.gateway).Scan(timestamp{&at})
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return at, err
+}
+
+// EndRestoration says that what a restored backup has forgotten was found again.
+func (s *Store) EndRestoration(ctx context.Context) error {
+	return s.write(ctx, "ending a restoration", func(tx *sql.Tx, _ time.Time) error {
+		_, err := tx.ExecContext(ctx, `UPDATE scopegate_gateways SET restored = NULL WHERE gateway = ?`, s.gateway)
+		return err
+	})
 }

@@ -1,6 +1,6 @@
 // Package sqlite keeps a store's rows in a file of one machine. It decides how
 // they lie on the disk and when they are safe there; it never decides what may
-// become of a credential.
+// become of a credential or a token.
 //
 // Several processes of the machine may have the file open at once, as they do
 // while one takes over from another. The machine's clock is the store's.
@@ -39,7 +39,9 @@ type Store struct {
 	readers *sql.DB
 	watcher *sql.DB // one connection, see watch
 
-	lookup *sql.Stmt // of the readers
+	// Of the readers, for what a request waits for.
+	lookup *sql.Stmt // lookupQuery
+	token  *sql.Stmt // tokenQuery
 
 	hints  chan struct{}
 	life   context.Context // ends with the Store, and with it what Close does not wait for
@@ -92,6 +94,9 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	if s.lookup, err = s.readers.PrepareContext(ctx, lookupQuery); err != nil {
 		return err
 	}
+	if s.token, err = s.readers.PrepareContext(ctx, tokenQuery); err != nil {
+		return err
+	}
 	seen, err := s.dataVersion(ctx)
 	if err != nil {
 		return err
@@ -121,8 +126,10 @@ func (s *Store) Close() error {
 func (s *Store) disconnect() error {
 	s.end()
 	var errs []error
-	if s.lookup != nil {
-		errs = append(errs, s.lookup.Close())
+	for _, stmt := range []*sql.Stmt{s.lookup, s.token} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
 	}
 	for _, db := range []*sql.DB{s.watcher, s.readers, s.writer} {
 		if db != nil {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ var life = map[string]func(t *testing.T, open Opener){
 	"of a call ends with its context": cancelled,
 }
 
-// calls are all that may be asked of a store.
+// calls are all that may be asked of a store, but about tokens.
 func calls(s Store, c store.Credential) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"Credential":  func(ctx context.Context) error { _, err := s.Credential(ctx, c.ID); return err },
@@ -32,12 +33,48 @@ func calls(s Store, c store.Credential) map[string]func(ctx context.Context) err
 		"Spend":       func(ctx context.Context) error { _, err := s.Spend(ctx, "billing", day, 9); return err },
 		"Refund":      func(ctx context.Context) error { return s.Refund(ctx, "billing", day) },
 		"Restored":    func(ctx context.Context) error { _, err := s.Restored(ctx, "restored"); return err },
+		"Restoration": func(ctx context.Context) error { _, err := s.Restoration(ctx); return err },
+		"Secret":      func(ctx context.Context) error { _, err := s.Secret(ctx, "stamps", []byte("a")); return err },
+	}
+}
+
+// all are all that may be asked of a store, c and minted of which it has, and a
+// token that is spare.
+func all(s Store, c store.Credential, minted store.Token) map[string]func(ctx context.Context) error {
+	list := calls(s, c)
+	maps.Copy(list, tokenCalls(s, minted))
+	return list
+}
+
+func tokenCalls(s Store, t store.Token) map[string]func(ctx context.Context) error {
+	team := store.TokenFilter{Team: t.Team}
+	return map[string]func(ctx context.Context) error{
+		"Token":        func(ctx context.Context) error { _, err := s.Token(ctx, t.ID); return err },
+		"TokenByNonce": func(ctx context.Context) error { _, err := s.TokenByNonce(ctx, t.Nonce); return err },
+		"FindTokens":   func(ctx context.Context) error { _, err := s.FindTokens(ctx, []string{t.ID}, nil); return err },
+		"Tokens":       func(ctx context.Context) error { _, _, err := s.Tokens(ctx, team); return err },
+		"TeamTokenIDs": func(ctx context.Context) error { _, err := s.TeamTokenIDs(ctx, t.Team); return err },
+		"InsertToken": func(ctx context.Context) error {
+			_, err := s.InsertToken(ctx, token("new", "new"), store.TokenBounds{Live: 9, Day: day, PerDay: 99}, answer(1, "new"))
+			return err
+		},
+		"UpdateToken": func(ctx context.Context) error { _, err := s.UpdateToken(ctx, t, []byte("sealed")); return err },
+		"DropToken":   func(ctx context.Context) error { return s.DropToken(ctx, "spare", 1, day) },
+		"DueTokens":   func(ctx context.Context) error { _, err := s.DueTokens(ctx, []string{t.State}, 9); return err },
+		"MoveTokens": func(ctx context.Context) error {
+			_, err := s.MoveTokens(ctx, team, t.State, "moved", "why")
+			return err
+		},
+		"StrandedTokens": func(ctx context.Context) error { _, err := s.StrandedTokens(ctx, 9); return err },
+		"TokenCounts":    func(ctx context.Context) error { _, err := s.TokenCounts(ctx); return err },
+		"Answer":         func(ctx context.Context) error { _, err := s.Answer(ctx, answer(2, "").Key); return err },
+		"EndRestoration": func(ctx context.Context) error { return s.EndRestoration(ctx) },
 	}
 }
 
 func closes(t *testing.T, open Opener) {
 	s := open(t, gateway)
-	c := insert(t, s, nth(1))
+	c, minted := insert(t, s, nth(1)), mint(t, s, token("nonce", "id"))
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -51,7 +88,7 @@ func closes(t *testing.T, open Opener) {
 			return false
 		}
 	})
-	for name, call := range calls(s, c) {
+	for name, call := range all(s, c, minted) {
 		if err := call(t.Context()); err == nil || errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%s of a closed store: %v", name, err)
 		}
@@ -75,9 +112,14 @@ func reopens(t *testing.T, open Opener) {
 func cancelled(t *testing.T, open Opener) {
 	s := open(t, gateway)
 	c := insert(t, s, nth(1))
+	spare := mint(t, s, token("spare", "spare"))
+	minted, err := s.InsertToken(t.Context(), token("nonce", "id"), store.TokenBounds{}, answer(2, "nonce"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, call := range calls(s, c) {
+	for name, call := range all(s, c, minted) {
 		if err := call(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -92,10 +134,15 @@ func cancelled(t *testing.T, open Opener) {
 	if !acquire(t, s, "sweep", "b", time.Hour) {
 		t.Error("a lease was taken")
 	}
+	list, _, err := s.Tokens(t.Context(), store.TokenFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the tokens", []store.Token{minted, spare}, list)
 	if n := spendable(t, s, "billing", day, 9); n != 9 {
 		t.Errorf("of 9 only %d were left", n)
 	}
-	for name, call := range calls(s, c) { // and each would have worked
+	for name, call := range all(s, c, minted) { // and each would have worked
 		if err := call(t.Context()); err != nil && !errors.Is(err, store.ErrChanged) {
 			t.Errorf("%s: %v", name, err)
 		}

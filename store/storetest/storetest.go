@@ -1,5 +1,5 @@
 // Package storetest is the suite that every implementation of a store passes.
-// It decides what a store promises to credential and fleet; it never looks
+// It decides what a store promises to credential, ledger and fleet; it never looks
 // below the methods that they call.
 package storetest
 
@@ -40,6 +40,25 @@ type Store interface {
 	Refund(ctx context.Context, team, period string) error
 
 	Restored(ctx context.Context, note string) (int, error)
+	Restoration(ctx context.Context) (time.Time, error)
+	EndRestoration(ctx context.Context) error
+
+	Token(ctx context.Context, id string) (store.Token, error)
+	TokenByNonce(ctx context.Context, nonce string) (store.Token, error)
+	FindTokens(ctx context.Context, ids, nonces []string) ([]store.Token, error)
+	Tokens(ctx context.Context, f store.TokenFilter) (list []store.Token, next string, err error)
+	TeamTokenIDs(ctx context.Context, team string) ([]string, error)
+	InsertToken(ctx context.Context, t store.Token, b store.TokenBounds, a *store.Answer) (store.Token, error)
+	UpdateToken(ctx context.Context, t store.Token, sealed []byte) (store.Token, error)
+	DropToken(ctx context.Context, nonce string, version int64, day string) error
+
+	DueTokens(ctx context.Context, states []string, limit int) ([]store.Token, error)
+	MoveTokens(ctx context.Context, f store.TokenFilter, from, to, cause string) (int, error)
+	StrandedTokens(ctx context.Context, limit int) ([]store.Token, error)
+	TokenCounts(ctx context.Context) ([]store.TokenCount, error)
+
+	Answer(ctx context.Context, key [32]byte) (store.Answer, error)
+	Secret(ctx context.Context, name string, candidate []byte) ([]byte, error)
 }
 
 // Opener opens a store for a gateway. All that it opens within one test are
@@ -68,6 +87,12 @@ func Run(t *testing.T, open Opener) {
 		{"replicas", replicas},
 		{"leases", leases},
 		{"counts", counts},
+		{"tokens", tokens},
+		{"mints", mints},
+		{"answers", answers},
+		{"debts", debts},
+		{"secrets", secrets},
+		{"restorations", restorations},
 		{"life", life},
 	}
 	for _, group := range groups {

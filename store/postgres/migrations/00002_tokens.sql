@@ -30,7 +30,7 @@ CREATE UNIQUE INDEX scopegate_tokens_id
 
 -- What is due, oldest first. Most rows of the others are due much later.
 CREATE INDEX scopegate_tokens_due
-	ON scopegate_tokens (gateway, state, due)
+	ON scopegate_tokens (gateway, state, due, nonce)
 	WHERE due IS NOT NULL;
 
 -- The live ids of a team, and how many of its places are taken. Both are
