@@ -20,6 +20,7 @@ var seeds = []string{
 	`{"a":[1,2.50,-0,1e9],"b":{"\u0062":null}}`, `{"a":1,"\u0061":2}`, `[{"a":1},{"a":2}]`,
 	"\xef\xbb\xbf{}", "\"\\ud83d\\ude00\"", `"\ud800"`, "[\"\xff\"]", `{} {}`, `[1,]`, ` true `, `{"list":[{"a":1}],"z":0}`,
 	strings.Repeat("[", 65) + strings.Repeat("]", 65), `"\/\b\f\n\r\t\"\\\u2028\u0000"`,
+	" { \"a\\\"\" : [ 1 ,\t{ } , \"]\\\\\" , [ ] ] , \"\":-0.5e1\n} ",
 }
 
 // FuzzCheck holds that what passes has one reading: the library of the
@@ -147,6 +148,57 @@ func read(t *testing.T, body []byte) (v any) {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// FuzzValue holds that whoever looks into a value finds what the standard
+// library finds, whether it was encoded anew before or stands as it came.
+func FuzzValue(f *testing.F) {
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		streamed, err := strictjson.NewStream(bytes.NewReader(body), len(body)+1).Value()
+		if err != nil {
+			return
+		}
+		want := read(t, body)
+		if got := look(t, streamed); !reflect.DeepEqual(want, got) {
+			t.Fatalf("%q: found %v, want %v", body, got, want)
+		}
+		if parsed, err := strictjson.Parse(body); err == nil && !reflect.DeepEqual(want, look(t, parsed)) {
+			t.Fatalf("%q: found %v, want %v", body, look(t, parsed), want)
+		}
+	})
+}
+
+// look decodes a value by looking into it.
+func look(t *testing.T, v strictjson.Value) any {
+	t.Helper()
+	switch v.Kind() {
+	case strictjson.Object:
+		members := map[string]any{}
+		for name, member := range v.Members() {
+			members[name] = look(t, member)
+			if direct := v.Member(name); !reflect.DeepEqual(direct, member) {
+				t.Fatalf("the member %q is %v, or %v", name, look(t, member), look(t, direct))
+			}
+		}
+		return members
+	case strictjson.Array:
+		elements := []any{}
+		for element := range v.Elements() {
+			elements = append(elements, look(t, element))
+		}
+		return elements
+	case strictjson.String:
+		return v.Text()
+	default:
+		encoded, err := v.AppendTo(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return read(t, encoded)
+	}
 }
 
 // walk fails on a duplicate name and returns the depth.

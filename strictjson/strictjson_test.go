@@ -167,6 +167,27 @@ func TestValue(t *testing.T) {
 	}
 }
 
+func TestMember(t *testing.T) {
+	v, err := strictjson.Parse([]byte(`{"a":"name","name":"b","n\u0061\"":[1],"":null}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"a": `"name"`, "name": `"b"`, `na"`: `[1]`, "": `null`,
+		"b": "", "A": "", `n\u0061\"`: "", "nam": "", "names": "",
+	} {
+		member := v.Member(name)
+		if got, _ := member.AppendTo(nil); string(got) != want || (member.Kind() == strictjson.Invalid) != (want == "") {
+			t.Errorf("%q is %s, want %s", name, got, want)
+		}
+	}
+	for _, none := range []strictjson.Value{{}, v.Member("a"), v.Member(`na"`)} {
+		if none.Member("a").Kind() != strictjson.Invalid {
+			t.Errorf("%s has a member", none.Kind())
+		}
+	}
+}
+
 func TestAppendString(t *testing.T) {
 	got := string(strictjson.AppendString([]byte("x"), "a\"\\\n\x00é\xff<"))
 	if want := "x\"a\\\"\\\\\\n\\u0000é\ufffd<\""; got != want {

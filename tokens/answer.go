@@ -167,23 +167,18 @@ var errNoID = fmt.Errorf("%w: no id", ErrShape)
 
 // idOf returns the id under the first of the keys that the object has.
 func idOf(object strictjson.Value, keys ...string) (string, error) {
-	first, at := strictjson.Value{}, len(keys)
-	for name, value := range object.Members() {
-		if i := slices.Index(keys, name); i >= 0 && i < at {
-			first, at = value, i
+	for _, key := range keys {
+		value := object.Member(key)
+		if value.Kind() == strictjson.Invalid {
+			continue
 		}
-		if at == 0 {
-			break
+		id := value.Text()
+		if !scopes.IsUUID(id) {
+			return "", fmt.Errorf("%w: %s is no UUID", ErrShape, key)
 		}
+		return id, nil
 	}
-	if at == len(keys) {
-		return "", errNoID
-	}
-	id := first.Text()
-	if !scopes.IsUUID(id) {
-		return "", fmt.Errorf("%w: %s is no UUID", ErrShape, keys[at])
-	}
-	return id, nil
+	return "", errNoID
 }
 
 // appendToken appends a token object with the members that may be shown, in
