@@ -1,0 +1,203 @@
+package logfile
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Stdin is the name that stands for standard input.
+const Stdin = "-"
+
+// rolledName is what Caddy's writer puts between the stem of a log's name and
+// its extension: a time in a form that can be chosen, why it rolled the file,
+// and a number where the name was taken.
+var rolledName = regexp.MustCompile(`^[^/]*[0-9][^/]*-(?:size|time|initial)(?:_[0-9]+)?$`)
+
+// Rolled finds the files that Caddy's writer has rolled of the log, the oldest
+// first, whether the log itself is there or not.
+func Rolled(path string) ([]string, error) {
+	dir, base := filepath.Split(path)
+	entries, err := os.ReadDir(cmp.Or(dir, "."))
+	if err != nil {
+		return nil, err
+	}
+	ext := filepath.Ext(base)
+	stem := strings.TrimSuffix(base, ext) + "-"
+	var found []rolled
+	for _, e := range entries {
+		plain := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".gz"), ".zst")
+		middle, ok := strings.CutPrefix(strings.TrimSuffix(plain, ext), stem)
+		if !ok || !strings.HasSuffix(plain, ext) || !rolledName.MatchString(middle) || e.IsDir() {
+			continue
+		}
+		if e.Name() != plain && slices.ContainsFunc(entries, func(o fs.DirEntry) bool { return o.Name() == plain }) {
+			continue // it is being compressed: this is the beginning of it
+		}
+		found = append(found, newRolled(filepath.Join(dir, e.Name())))
+	}
+	slices.SortFunc(found, rolled.compare)
+	var list []string
+	for _, f := range found {
+		list = append(list, f.path)
+	}
+	return list, nil
+}
+
+// rolled is a file with what tells its place among the others. The number of
+// its first line is exact, and the time in that line does not depend on how
+// times are written in names; names are what is left.
+type rolled struct {
+	seq  uint64
+	ts   string
+	path string
+}
+
+func (a rolled) compare(b rolled) int {
+	return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.ts, b.ts), cmp.Compare(a.path, b.path))
+}
+
+func newRolled(path string) rolled {
+	f := rolled{path: path}
+	file, err := os.Open(path)
+	if err != nil {
+		return f // told when it is to be read
+	}
+	defer file.Close()
+	begin := make([]byte, 4<<10)
+	r := NewReader(path, file)
+	if r.err != nil {
+		return f
+	}
+	n, _ := io.ReadFull(r.from, begin)
+	for line := range bytes.Lines(begin[:n]) {
+		if rest, ok := bytes.CutPrefix(line, []byte(`{"seq":`)); ok {
+			digits, _, _ := bytes.Cut(rest, []byte(","))
+			f.seq, _ = strconv.ParseUint(string(digits), 10, 64)
+		}
+		if _, rest, ok := bytes.Cut(line, []byte(`"ts":"`)); ok {
+			ts, _, _ := bytes.Cut(rest, []byte(`"`))
+			f.ts = string(ts)
+			break
+		}
+	}
+	return f
+}
+
+// Source is a file to be read.
+type Source struct {
+	Name string
+	Size int64    // as it is stored; 0 where that is not known
+	file *os.File // that is open already
+	from io.Reader
+}
+
+// Sources lists what belongs to the logs of these names, in order: of each,
+// what was rolled from it, and then the log itself. Stdin stands for stdin.
+// The sources must be read with Scan or closed with Close.
+func Sources(stdin io.Reader, paths ...string) ([]Source, error) {
+	var list []Source
+	seen := map[string]bool{}
+	for _, path := range paths {
+		var more []Source
+		var err error
+		if path == Stdin {
+			more = []Source{{Name: Stdin, from: stdin}}
+		} else if more, err = sources(path); err != nil {
+			Close(list)
+			return nil, err
+		}
+		for _, s := range more {
+			if clean := filepath.Clean(s.Name); !seen[clean] {
+				seen[clean] = true
+				list = append(list, s)
+			} else {
+				Close([]Source{s})
+			}
+		}
+	}
+	return list, nil
+}
+
+// sources opens the log before it looks for what was rolled, and looks again
+// where the log was rolled meanwhile: else a whole file would be missed.
+func sources(path string) ([]Source, error) {
+	for {
+		file, err := os.Open(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		names, rolledErr := Rolled(path)
+		if err == nil && rolledErr == nil && !same(file, path) {
+			_ = file.Close()
+			continue
+		}
+		switch {
+		case err != nil && (rolledErr != nil || len(names) == 0):
+			return nil, fmt.Errorf("%w; nor was anything rolled from it", err)
+		case rolledErr != nil:
+			names = nil // a folder that may be passed through and not listed
+		}
+		var list []Source
+		for _, name := range names {
+			list = append(list, Source{Name: name, Size: size(name)})
+		}
+		if err == nil {
+			list = append(list, Source{Name: path, Size: size(path), file: file})
+		}
+		return list, nil
+	}
+}
+
+func same(file *os.File, path string) bool {
+	a, errA := file.Stat()
+	b, errB := os.Stat(path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
+
+// Close closes sources that are not read after all.
+func Close(list []Source) {
+	for _, s := range list {
+		if s.file != nil {
+			_ = s.file.Close()
+		}
+	}
+}
+
+// open begins to read the source. A file that was compressed since it was
+// found has another name now.
+func (s *Source) open() (*Reader, io.Closer, error) {
+	if s.from != nil {
+		return NewReader(s.Name, s.from), io.NopCloser(s.from), nil
+	}
+	file, err := s.file, error(nil)
+	if file == nil {
+		if file, err = os.Open(s.Name); errors.Is(err, fs.ErrNotExist) {
+			file, err = os.Open(s.Name + ".gz")
+		}
+	}
+	if err != nil {
+		if p, ok := errors.AsType[*fs.PathError](err); ok {
+			err = p.Err // its name is told with it
+		}
+		return nil, nil, err
+	}
+	return NewReader(s.Name, file), file, nil
+}
