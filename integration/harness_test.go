@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,7 +173,8 @@ func (g *gateway) stop(t *testing.T) {
 }
 
 // load gives the running gateway another Caddyfile, as `scopegate reload`
-// does, and returns what the admin endpoint answered.
+// does, and returns what the admin endpoint answered, once the gateway's
+// sockets are those of one configuration again.
 func (g *gateway) load(t *testing.T, caddyfile string) (status int, answer string) {
 	t.Helper()
 	resp, err := g.admin.Post("http://admin/load", "text/caddyfile", strings.NewReader(caddyfile))
@@ -184,7 +186,44 @@ func (g *gateway) load(t *testing.T, caddyfile string) (status int, answer strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.settle(t)
 	return resp.StatusCode, string(body)
+}
+
+// settle waits until the sockets of one configuration are left. While Caddy
+// replaces a listener, two sockets listen at its address, and Linux resets the
+// connections that it gave to the older when that closes. Where there is no
+// /proc, nothing is known of sockets and nothing is waited for.
+func (g *gateway) settle(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(sockets); errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	await(t, "the older listeners to close", func() bool {
+		return listeners(t, g.addr) == 1 && listeners(t, g.second) <= 1
+	})
+}
+
+// sockets is the kernel's table of TCP sockets, a line each.
+const sockets = "/proc/self/net/tcp"
+
+// listeners counts the sockets that listen at an address on loopback.
+func listeners(t *testing.T, addr string) (n int) {
+	t.Helper()
+	table, err := os.ReadFile(sockets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Ports are in hexadecimal, and no two tests have the same.
+	port := fmt.Sprintf(":%04X", netip.MustParseAddrPort(addr).Port())
+	for line := range strings.Lines(string(table)) {
+		const localAddress, state, listen = 1, 3, "0A"
+		f := strings.Fields(line)
+		if len(f) > state && f[state] == listen && strings.HasSuffix(f[localAddress], port) {
+			n++
+		}
+	}
+	return n
 }
 
 // mustLoad is load of a configuration that is good.
