@@ -251,7 +251,8 @@ type limitView struct {
 }
 
 // answerWhoami answers the gateway's own operation. It is recorded as every
-// decision is; nothing leaves, so there is no second record.
+// exchange is, though nothing leaves: a decision without an end would look like
+// one during which the process died.
 func (q *request) answerWhoami() *refusal {
 	id := &q.caller.Identity
 	view := identityView{
@@ -278,12 +279,12 @@ func (q *request) answerWhoami() *refusal {
 	}
 	q.decided = time.Since(q.started)
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
-	q.record.Reason, q.record.Status = policy.Allowed.String(), http.StatusOK
+	q.record.Reason = policy.Allowed.String()
 	if err := q.g.log.Write(&q.record); err != nil {
 		return refuse(policy.AuditUnavailable)
 	}
 	q.reason = policy.Allowed
-	q.send(http.StatusOK, asJSON, encode(view))
+	q.recordEnd(q.send(http.StatusOK, asJSON, encode(view)))
 	return nil
 }
 

@@ -1,11 +1,14 @@
 package scopegate
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -23,13 +26,12 @@ var auditFiles = caddy.NewUsagePool()
 // durableLog is an audit file in use by a gateway.
 type durableLog struct {
 	*audit.Sink
-	file    io.Closer
 	key     string
 	options string
 }
 
 // Destruct closes the file when no gateway writes to it any more.
-func (d *durableLog) Destruct() error { return d.file.Close() }
+func (d *durableLog) Destruct() error { return d.Close() }
 
 // closeMirror closes a mirror. Caddy's net writer panics when it is closed
 // before it ever connected, which soft_start permits; that must end neither a
@@ -61,7 +63,6 @@ func (g *Gateway) openAudit(ctx caddy.Context) error {
 		conf.WriterRaw = caddyconfig.JSONModuleObject(
 			logging.FileWriter{Filename: g.defaultAuditFile()}, "output", "file", nil)
 	}
-	options := string(conf.WriterRaw)
 	mod, err := ctx.LoadModule(conf, "WriterRaw")
 	if err != nil {
 		return fmt.Errorf("loading the audit writer: %w", err)
@@ -70,11 +71,14 @@ func (g *Gateway) openAudit(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("audit: the durable log must be `output file <path>`, not %T", mod)
 	}
+	if file.RollCompression == "zstd" {
+		return errors.New("audit: roll_compression zstd: a rolled log is read again when a gateway starts and by `scopegate audit`, which know gzip and none")
+	}
 	keepAll(file)
-	if g.logFile, err = openFile(file, options); err != nil {
+	if g.logFile, err = conf.openFile(file); err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
-	if g.logFile.options != options {
+	if g.logFile.options != conf.options() {
 		g.logger.Warn("the audit file is open with other options; changes take effect when the process restarts",
 			zap.String("file", file.Filename))
 	}
@@ -104,6 +108,9 @@ func (g *Gateway) closeAudit() error {
 		_, err := auditFiles.Delete(g.logFile.key)
 		errs = append(errs, err)
 	}
+	for _, end := range g.anchors {
+		errs = append(errs, end())
+	}
 	return errors.Join(errs...)
 }
 
@@ -118,19 +125,104 @@ func keepAll(file *logging.FileWriter) {
 	}
 }
 
-func openFile(file *logging.FileWriter, options string) (*durableLog, error) {
+// options are what takes effect only when a file is opened.
+func (a *Audit) options() string {
+	return fmt.Sprintf("%s %s %v %q", a.WriterRaw, a.durability(), a.checkpoint(), a.Key)
+}
+
+func (a *Audit) openFile(file *logging.FileWriter) (*durableLog, error) {
 	key := file.WriterKey()
 	v, _, err := auditFiles.LoadOrNew(key, func() (caddy.Destructor, error) {
-		w, err := file.OpenWriter()
+		keys, err := a.keys(file.Filename)
 		if err != nil {
 			return nil, err
 		}
-		return &durableLog{Sink: audit.NewSink(w), file: w, key: key, options: options}, nil
+		sink, err := a.openSink(file.Filename, keys, file.OpenWriter)
+		if err != nil {
+			return nil, err
+		}
+		return &durableLog{Sink: sink, key: key, options: a.options()}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return v.(*durableLog), nil //nolint:forcetypeassert // only these are stored in it
+}
+
+func (a *Audit) openSink(path string, keys *audit.Keys, open func() (io.WriteCloser, error)) (*audit.Sink, error) {
+	checkpoint := a.checkpoint()
+	return audit.Open(audit.FileOptions{
+		Path: path, Open: open, Keys: keys, Durability: a.durability(),
+		Records: checkpoint.Records, Every: time.Duration(checkpoint.Every),
+	})
+}
+
+// validate checks what can be checked without I/O.
+func (a *Audit) validate() error {
+	switch {
+	case a == nil:
+		return nil
+	case a.Durability != "" && a.Durability != audit.Changes && a.Durability != audit.Full:
+		return fmt.Errorf("audit: unknown durability %q; expected changes or full", a.Durability)
+	case a.Checkpoint != nil && (a.Checkpoint.Records < 0 || a.Checkpoint.Every < 0):
+		return errors.New("audit: a checkpoint comes after a number of lines and a time above zero, such as `checkpoint 1000 10s`")
+	case a.Key != "" && !onePlaceholder.MatchString(a.Key):
+		return errors.New("audit: the key must be exactly one {env.NAME} or {file.PATH}: Caddy would show it at GET /config/ and save it to disk")
+	}
+	for _, anchor := range a.Anchors {
+		if err := anchor.validate(); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a *Audit) durability() audit.Durability {
+	if a == nil || a.Durability == "" {
+		return audit.Changes
+	}
+	return a.Durability
+}
+
+func (a *Audit) checkpoint() Checkpoint {
+	var c Checkpoint
+	if a != nil && a.Checkpoint != nil {
+		c = *a.Checkpoint
+	}
+	if c.Records == 0 {
+		c.Records = audit.DefaultRecords
+	}
+	if c.Every == 0 {
+		c.Every = caddy.Duration(audit.DefaultEvery)
+	}
+	return c
+}
+
+// keys reads the keys of the log of this path.
+func (a *Audit) keys(path string) (*audit.Keys, error) {
+	if a == nil || a.Key == "" {
+		return audit.LoadKeys(auditKeyFile(path))
+	}
+	text, err := caddy.NewReplacer().ReplaceOrErr(a.Key, true, true)
+	if err != nil {
+		return nil, fmt.Errorf("the key of the audit log, %s, is not set, is empty or cannot be read", a.Key)
+	}
+	keys, err := audit.ParseKeys([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("reading the key of the audit log, %s: %w", a.Key, err)
+	}
+	return keys, nil
+}
+
+// auditKeyFile is where the key of a log is kept: away from the log, so that
+// who gathers logs does not gather keys, and by the log's path, so that gateways
+// which share a log share its key.
+func auditKeyFile(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	sum := sha256.Sum256([]byte(path))
+	return filepath.Join(caddy.AppDataDir(), "scopegate", "audit-keys", fmt.Sprintf("%s-%x.key", filepath.Base(path), sum[:6]))
 }
 
 func (g *Gateway) openMirrors(ctx caddy.Context, conf *Audit) error {
@@ -157,6 +249,22 @@ func (g *Gateway) openMirrors(ctx caddy.Context, conf *Audit) error {
 		g.mirrors = append(g.mirrors, w)
 	}
 	return nil
+}
+
+// auditFile is the path of the durable log.
+func (g *Gateway) auditFile() (string, error) {
+	if g.Audit == nil || g.Audit.WriterRaw == nil {
+		return g.defaultAuditFile(), nil
+	}
+	file := new(logging.FileWriter)
+	if err := strictFile(g.Audit.WriterRaw, file); err != nil {
+		return "", err
+	}
+	path, err := caddy.NewReplacer().ReplaceOrErr(file.Filename, true, true)
+	if err != nil {
+		return "", fmt.Errorf("reading the name of the audit log: %w", err)
+	}
+	return path, nil
 }
 
 // strictFile reads the durable log's writer without opening it.

@@ -91,7 +91,13 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	        }
 //	    }
 //	    audit {
-//	        output <writer> ...
+//	        output     <writer> ...
+//	        durability changes | full
+//	        checkpoint <count> <duration>
+//	        key        {env.X} | {file.<path>}
+//	        anchor     file <path>
+//	        anchor     http <url>
+//	        anchor     output <writer> ...
 //	    }
 //	}
 //
@@ -295,26 +301,48 @@ func (g *Gateway) parseAudit(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	return options{"output": {many: true, parse: func(d *caddyfile.Dispenser) error {
-		if !d.NextArg() {
-			return d.Errf("expected `output file <path>`, or a mirror such as `output stdout`")
-		}
-		name := d.Val()
-		w, err := parseWriter(d, name)
-		if err != nil {
-			return err
-		}
-		raw := caddyconfig.JSONModuleObject(w, "output", name, nil)
-		switch {
-		case name != "file":
-			g.Audit.MirrorsRaw = append(g.Audit.MirrorsRaw, raw)
-		case g.Audit.WriterRaw != nil:
-			return d.Errf("a second `output file`: the durable log is one file")
-		default:
-			g.Audit.WriterRaw = raw
-		}
-		return nil
-	}}}.parse(d, "audit")
+	return options{
+		"durability": {parse: text((*string)(&g.Audit.Durability))},
+		"checkpoint": {parse: g.Audit.parseCheckpoint},
+		"key":        {parse: text(&g.Audit.Key)},
+		"anchor":     {many: true, parse: g.Audit.parseAnchor},
+		"output":     {many: true, parse: g.Audit.parseOutput},
+	}.parse(d, "audit")
+}
+
+// parseCheckpoint reads `checkpoint 1000 10s`.
+func (a *Audit) parseCheckpoint(d *caddyfile.Dispenser) error {
+	var n, every string
+	if !d.AllArgs(&n, &every) {
+		return d.Errf("expected `checkpoint <count> <duration>`, such as `checkpoint 1000 10s`")
+	}
+	a.Checkpoint = &Checkpoint{}
+	var err error
+	if a.Checkpoint.Records, err = strconv.Atoi(n); err != nil || a.Checkpoint.Records <= 0 {
+		return d.Errf("checkpoint %q: expected a number of lines above zero", n)
+	}
+	return parseDuration(d, "checkpoint", every, &a.Checkpoint.Every)
+}
+
+func (a *Audit) parseOutput(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Errf("expected `output file <path>`, or a mirror such as `output stdout`")
+	}
+	name := d.Val()
+	w, err := parseWriter(d, name)
+	if err != nil {
+		return err
+	}
+	raw := caddyconfig.JSONModuleObject(w, "output", name, nil)
+	switch {
+	case name != "file":
+		a.MirrorsRaw = append(a.MirrorsRaw, raw)
+	case a.WriterRaw != nil:
+		return d.Errf("a second `output file`: the durable log is one file")
+	default:
+		a.WriterRaw = raw
+	}
+	return nil
 }
 
 // parseWriter reads one of Caddy's log writers. The standard streams have no

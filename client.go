@@ -191,7 +191,10 @@ func ends(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command
 		err := run(cmd, args)
 		var p *problemError
 		var partly *partlyError
+		var faults *faultsError
 		switch {
+		case errors.As(err, &faults):
+			return exit(cmd, exitFaults, err)
 		case errors.As(err, &partly):
 			return exit(cmd, exitPartly, err)
 		case errors.As(err, &p) && p.Status < http.StatusInternalServerError:

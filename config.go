@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
 )
 
@@ -166,6 +167,29 @@ type Audit struct {
 
 	// Copies, by any of Caddy's log writers: best effort, never waited for.
 	MirrorsRaw []json.RawMessage `json:"mirrors,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
+
+	// Which records must be on the disk before a request goes on: changes
+	// (default), those of all that changes something, or full, all.
+	Durability audit.Durability `json:"durability,omitempty"`
+
+	// How much of the log no signature covers yet, at most.
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+
+	// Where the log's key is found, exactly one {env.NAME} or {file.PATH}.
+	// Default: a file in Caddy's data directory, which is made once.
+	Key string `json:"key,omitempty"`
+
+	// Where the log's signatures are kept besides, so that the log cannot be
+	// changed without changing those, too.
+	Anchors []*Anchor `json:"anchors,omitempty"`
+}
+
+// Checkpoint says how often the audit log is signed.
+type Checkpoint struct {
+	// After so many lines. Default: 1000.
+	Records int `json:"records,omitempty"`
+	// And as often, while there are new ones. Default: 10s.
+	Every caddy.Duration `json:"every,omitempty"`
 }
 
 // Grants is a list of scope names and globs.

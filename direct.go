@@ -13,9 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/logging"
-
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/fleet"
@@ -83,7 +80,7 @@ type stockroom struct {
 	rules *compiled
 	rows  rows
 	log   *audit.Log
-	file  *os.File
+	sink  *audit.Sink
 }
 
 // open opens the store and the commands' own audit log. It makes no store: one
@@ -107,11 +104,11 @@ func (d *direct) open(ctx context.Context) (*stockroom, error) {
 		return nil, err
 	}
 	s := &stockroom{rules: d.rules}
-	if s.file, err = os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
+	if s.sink, err = d.openCommandLog(name); err != nil {
 		return nil, fmt.Errorf("opening the audit log of commands: %w", err)
 	}
-	if s.log, err = audit.New(audit.Options{Gateway: d.Name, Durable: audit.NewSink(s.file)}); err != nil {
-		return nil, errors.Join(err, s.file.Close())
+	if s.log, err = audit.New(audit.Options{Gateway: d.Name, Durable: s.sink}); err != nil {
+		return nil, errors.Join(err, s.sink.Close())
 	}
 	if s.rows, err = conf.open(ctx, d.Name); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: %w", err), s.close())
@@ -124,24 +121,29 @@ func (s *stockroom) close() error {
 	if s.rows != nil {
 		err = s.rows.Close()
 	}
-	return errors.Join(err, s.log.Close(), s.file.Close())
+	return errors.Join(err, s.log.Close(), s.sink.Close())
 }
 
 // commandLog is a file beside the gateway's own audit log, which the gateway
 // rolls: two processes that write to it would lose each other's records.
 func (d *direct) commandLog() (string, error) {
-	path := d.defaultAuditFile()
-	if d.Audit != nil && d.Audit.WriterRaw != nil {
-		file := new(logging.FileWriter)
-		if err := strictFile(d.Audit.WriterRaw, file); err != nil {
-			return "", err
-		}
-		var err error
-		if path, err = caddy.NewReplacer().ReplaceOrErr(file.Filename, true, true); err != nil {
-			return "", fmt.Errorf("reading the name of the audit log: %w", err)
-		}
+	path, err := d.auditFile()
+	if err != nil {
+		return "", err
 	}
 	return strings.TrimSuffix(path, filepath.Ext(path)) + ".cli.jsonl", nil
+}
+
+// openCommandLog opens it with a key of its own: it is a log of its own, which
+// another user may write.
+func (d *direct) openCommandLog(name string) (*audit.Sink, error) {
+	keys, err := audit.LoadKeys(auditKeyFile(name))
+	if err != nil {
+		return nil, err
+	}
+	return d.Audit.openSink(name, keys, func() (io.WriteCloser, error) {
+		return os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	})
 }
 
 func (s *stockroom) compiled() *compiled { return s.rules }

@@ -115,6 +115,7 @@ func families(t *testing.T) map[string]string {
 	m.MasterLoaded(time.Now())
 	m.MasterExpires(time.Now())
 	m.RetiredKeyUsed("billing")
+	m.AuditAnchored(time.Now(), nil)
 	s := metrics.NewStore("docs")
 	defer s.Close()
 	s.Synced(time.Now())
@@ -228,7 +229,7 @@ func TestAuditFieldsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	documented := rows(section(t, readText(t, "docs/audit.md"), "Fields"))
-	for _, phase := range []audit.Phase{audit.Decided, audit.Ended, audit.Summary, audit.Probe} {
+	for _, phase := range []audit.Phase{audit.Decided, audit.Ended, audit.Lost, audit.Summary, audit.Probe} {
 		if documented[string(phase)] == nil {
 			t.Errorf("docs/audit.md does not tell of phase %s", phase)
 		}
@@ -249,7 +250,8 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		"Operation": reflect.TypeFor[scopegate.Operation](), "Team": reflect.TypeFor[scopegate.Team](),
 		"Mint": reflect.TypeFor[scopegate.Mint](), "Credential": reflect.TypeFor[scopegate.Credential](),
 		"Grant": reflect.TypeFor[scopegate.Grant](), "RateLimit": reflect.TypeFor[scopegate.RateLimit](),
-		"Audit": reflect.TypeFor[scopegate.Audit](), "Store": reflect.TypeFor[scopegate.Store](),
+		"Audit": reflect.TypeFor[scopegate.Audit](), "Checkpoint": reflect.TypeFor[scopegate.Checkpoint](),
+		"Anchor": reflect.TypeFor[scopegate.Anchor](), "Store": reflect.TypeFor[scopegate.Store](),
 	} {
 		want := map[string]bool{}
 		for f := range of.Fields() {

@@ -319,12 +319,10 @@ func (q *request) exchange() *refusal {
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason = policy.Allowed.String()
 	revokes := q.match.Operation.ID == scopes.RevokeToken
-	err := q.g.log.Write(&q.record)
+	err := q.recorder()(&q.record)
 	q.decided = time.Since(q.started)
-	if err != nil && !revokes {
-		// No record, no request. Taking a right away is the exception: a full
-		// disk must not keep a leaked token alive.
-		return refuse(policy.AuditUnavailable)
+	if err != nil {
+		return refuse(policy.AuditUnavailable) // no record, no request
 	}
 	q.reason = policy.Allowed
 	complete := false
@@ -364,7 +362,24 @@ func (q *request) recordEnd(complete bool) {
 	q.record.Reason = q.reason.String()
 	q.record.Status, q.record.Size = q.status, q.written
 	q.record.Duration = time.Since(q.started)
-	_ = q.g.log.Write(&q.record)
+	write := q.g.log.Write
+	if q.match.Operation.ID == scopes.RevokeToken {
+		write = q.g.log.WriteRevocation
+	}
+	_ = write(&q.record)
+}
+
+// recorder is how the decision to forward a request is recorded: what changes
+// something must be on the disk first, and what takes a right away is recorded
+// even where the disk is full, which must not keep a leaked token alive.
+func (q *request) recorder() func(*audit.Record) error {
+	switch {
+	case q.match.Operation.ID == scopes.RevokeToken:
+		return q.g.log.WriteRevocation
+	case q.match.Operation.Method == http.MethodGet:
+		return q.g.log.Write
+	}
+	return q.g.log.WriteChange
 }
 
 // refuse records a refusal and answers it.

@@ -59,19 +59,34 @@ func recorded(
 	started := time.Now()
 	var change credential.Change
 	var rec *audit.Record
+	write := log.Write // of the second record
 	row, err := do(registry(func(c credential.Change) error {
 		change, rec = c, changeRecord(c)
-		return log.Write(rec)
+		if takes(c.Kind) {
+			write = log.WriteRevocation
+			return write(rec)
+		}
+		return log.WriteChange(rec)
 	}))
 	if rec == nil {
 		return row, err
 	}
 	made(change, err)
 	rec.Phase, rec.Complete, rec.Duration = audit.Ended, err == nil, time.Since(started)
-	if logErr := log.Write(rec); logErr != nil && err == nil {
+	if logErr := write(rec); logErr != nil && err == nil {
 		caddy.Log().Named("scopegate").Error("how a change of a credential ended could not be recorded; that it was asked for is")
 	}
 	return row, err
+}
+
+// takes reports whether a change takes rights away. It is recorded in the
+// audit log's reserve where the disk is full.
+func takes(kind string) bool {
+	switch kind {
+	case credential.KindRevoke, credential.KindSuspend, credential.KindLock, credential.KindEnd, changeRestored:
+		return true
+	}
+	return false
 }
 
 func changeRecord(c credential.Change) *audit.Record {

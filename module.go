@@ -92,6 +92,7 @@ type Gateway struct {
 	log       *audit.Log
 	logFile   *durableLog
 	mirrors   []io.WriteCloser
+	anchors   []func() error // end them
 	forward   *upstream.Forwarder
 	inside    tenure
 }
@@ -146,6 +147,9 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	if err := g.openAudit(ctx); err != nil {
 		return err
 	}
+	if err := g.openAnchors(ctx); err != nil {
+		return err
+	}
 	if err := g.openStore(ctx); err != nil {
 		return err
 	}
@@ -171,6 +175,9 @@ func (g *Gateway) check() error {
 	}
 	if g.MasterTokenID != "" && !scopes.IsUUID(g.MasterTokenID) {
 		errs = append(errs, fmt.Errorf("master_token_id %q is not a UUID", g.MasterTokenID))
+	}
+	if err := g.Audit.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	var err error
 	if g.rules, err = g.compile(); err != nil {
@@ -201,8 +208,8 @@ func (g *Gateway) Cleanup() error {
 		if g.book != nil {
 			errs = append(errs, returnBook(g.Name))
 		}
+		errs = append(errs, g.closeAudit()) // its last signature goes into the store
 		errs = append(errs, g.closeStore())
-		errs = append(errs, g.closeAudit())
 		if g.meter != nil {
 			g.meter.Close()
 		}

@@ -158,10 +158,10 @@ func (s *stockroom) restored(ctx context.Context, note, by string) (int, error) 
 		UUID: uuid.NewString(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
 		Change: changeRestored, Operator: by, Note: note,
 	}
-	if err := s.log.Write(rec); err != nil {
+	if err := s.log.WriteRevocation(rec); err != nil {
 		return 0, fmt.Errorf("recording it: %w", err)
 	}
 	n, err := db.Restored(ctx, note)
 	rec.Phase, rec.Complete, rec.Duration = audit.Ended, err == nil, time.Since(started)
-	return n, errors.Join(err, s.log.Write(rec))
+	return n, errors.Join(err, s.log.WriteRevocation(rec))
 }

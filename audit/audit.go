@@ -12,11 +12,12 @@
 //
 // Keys that do not apply are left out. Those that Caddy has too bear its names.
 //
+//	seq, prev         the line's number, and the SHA-256 of the line before
 //	ts                when, RFC 3339 in UTC, to the nanosecond
 //	msg               always "audit"
 //	gateway           the gateway's name
 //	uuid              the request; equal in its two records and in Caddy's access log
-//	phase             decided, ended, summary or probe
+//	phase             decided, ended, lost, summary or probe
 //	team, credential  who asked; absent where nobody was identified
 //	client_ip         from where
 //	change, operator, generation, note
@@ -42,12 +43,23 @@
 // escaped and bounded, and what is not visible in it (control characters, line
 // separators, bidirectional overrides) shows as U+FFFD.
 //
+// # The chain
+//
+// Each line, in the order in which they stand, has a number and the hash of the
+// line before it. So a line cannot be changed, taken out or put in without all
+// that follow it, and those are held by signatures: a checkpoint, every so many
+// lines and seconds, says how far the log had come, in the form of a signed
+// note. Checkpoints stand in the log, and go to anchors outside of it. Lines of
+// the chain's own have a kind, which no record has. [Verifier] checks all that.
+//
 // # Where records go
 //
 // The durable log is a [Sink]. It is written first, in the caller's own
-// goroutine and without a buffer, through a [zapcore.Core], whose Write tells
-// of a failure where a zap.Logger would drop it. A line torn by a failed write
-// is closed before the next one, so that a full disk spoils no later record.
+// goroutine and without a buffer. A line torn by a failed write is closed before
+// the next one, and said to be none, so that a full disk spoils no later record.
+// The record of a change is on the disk before its caller goes on; those who
+// wait for that wait together. What takes rights away is recorded in a reserve
+// where the log cannot be written.
 //
 // Mirrors are copies of what the durable log holds: written behind, each from a
 // bounded queue of its own, never waited for. What a mirror cannot take is
@@ -90,6 +102,20 @@ type Events interface {
 	// AuditSuppressed tells of n records that were only counted.
 	AuditSuppressed(n int)
 
+	// AuditSync tells how long a record of a change waited to be on the disk.
+	AuditSync(took time.Duration)
+
+	// AuditReserved tells of a record that is in the reserve, since the log
+	// could not be written.
+	AuditReserved()
+
+	// AuditReopened tells that the file was deleted or replaced under way.
+	AuditReopened()
+
+	// AuditAnchored tells of a checkpoint that was sent to an anchor, and how
+	// that ended.
+	AuditAnchored(at time.Time, err error)
+
 	// MirrorDropped tells of a record that one mirror does not have.
 	MirrorDropped()
 }
@@ -114,7 +140,7 @@ type Options struct {
 // Log is the audit log of one gateway. Its methods may be called from many
 // goroutines.
 type Log struct {
-	core    zapcore.Core
+	encoder zapcore.Encoder
 	durable *Sink
 	mirrors []*mirror
 	flood   *flood
@@ -132,29 +158,41 @@ func New(o Options) (*Log, error) {
 		l.events = nobody{}
 	}
 	l.flood = newFlood(func(suppressed, prefixes int) error {
-		return l.write(&Record{Phase: Summary, Suppressed: suppressed, Prefixes: prefixes})
+		return l.write(&Record{Phase: Summary, Suppressed: suppressed, Prefixes: prefixes}, light)
 	})
 	for _, w := range o.Mirrors {
 		l.mirrors = append(l.mirrors, newMirror(w, l.events.MirrorDropped))
 	}
-	l.core = zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{
+	l.encoder = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey:        "ts",
 		MessageKey:     "msg",
 		EncodeTime:     zapcore.TimeEncoderOfLayout(time.RFC3339Nano),
 		EncodeDuration: zapcore.SecondsDurationEncoder,
-	}), zapcore.AddSync(outlet{l.durable, l.mirrors}), zapcore.InfoLevel).
-		With([]zapcore.Field{{Key: "gateway", Type: zapcore.StringType, String: clean(o.Gateway)}})
+	})
+	l.encoder.AddString("gateway", clean(o.Gateway))
+	l.durable.attach(l)
 	return l, nil
 }
 
 // Write puts one record into the durable log and hands copies to the mirrors.
 // If it returns an error, the log does not hold the record, and the caller must
 // not do what it says. The record stays the caller's.
-func (l *Log) Write(r *Record) error {
+func (l *Log) Write(r *Record) error { return l.admit(r, light) }
+
+// WriteChange is Write for what changes something: it returns once the record
+// is on the disk.
+func (l *Log) WriteChange(r *Record) error { return l.admit(r, change) }
+
+// WriteRevocation is WriteChange for what takes rights away: where the log
+// cannot be written, the record is put into the reserve. A full disk must not
+// keep a leaked token alive.
+func (l *Log) WriteRevocation(r *Record) error { return l.admit(r, revocation) }
+
+func (l *Log) admit(r *Record, w weight) error {
 	if l.closed.Load() {
 		return ErrClosed
 	}
-	return l.write(r)
+	return l.write(r, w)
 }
 
 // Unidentified writes the record of a request by nobody known, or counts it
@@ -178,7 +216,7 @@ func (l *Log) Healthy() error {
 	if l.durable.failure() == nil {
 		return nil
 	}
-	return l.write(&Record{Phase: Probe})
+	return l.write(&Record{Phase: Probe}, light)
 }
 
 // Close writes the last summary and waits, for a bounded time, until the
@@ -188,14 +226,16 @@ func (l *Log) Close() error {
 	if l.closed.Swap(true) {
 		return nil
 	}
-	return errors.Join(l.flood.close(), closeMirrors(l.mirrors))
+	err := l.flood.close()
+	l.durable.detach(l)
+	return errors.Join(err, closeMirrors(l.mirrors))
 }
 
-func (l *Log) write(r *Record) error {
+func (l *Log) write(r *Record, w weight) error {
 	ln := lines.Get().(*line) //nolint:forcetypeassert // the pool holds nothing else
 	ln.record = *r
 	start := time.Now()
-	err := l.core.Write(zapcore.Entry{Time: start.UTC(), Message: message}, ln.field[:])
+	err := l.put(zapcore.Entry{Time: start.UTC(), Message: message}, ln, w)
 	l.events.AuditWrite(time.Since(start), err)
 	ln.release()
 	if err != nil {
@@ -204,19 +244,20 @@ func (l *Log) write(r *Record) error {
 	return nil
 }
 
-// outlet is what the core writes lines to: the durable log, and the mirrors
-// behind it. A mirror never shows what the durable log does not hold.
-type outlet struct {
-	durable *Sink
-	mirrors []*mirror
-}
-
-func (o outlet) Write(line []byte) (int, error) {
-	n, err := o.durable.Write(line)
-	if err == nil && len(o.mirrors) > 0 {
-		sendMirrors(o.mirrors, line)
+func (l *Log) put(head zapcore.Entry, ln *line, w weight) error {
+	text, err := l.encoder.EncodeEntry(head, ln.field[:])
+	if err != nil {
+		return err
 	}
-	return n, err
+	reserved, err := l.durable.append(text.Bytes(), entry{weight: w, from: l})
+	text.Free()
+	if err != nil || reserved || !l.durable.mustSync(w) {
+		return err
+	}
+	start := time.Now()
+	err = l.durable.file.wait()
+	l.events.AuditSync(time.Since(start))
+	return err
 }
 
 // nobody listens where no Events were given.
@@ -224,4 +265,8 @@ type nobody struct{}
 
 func (nobody) AuditWrite(time.Duration, error) {}
 func (nobody) AuditSuppressed(int)             {}
+func (nobody) AuditSync(time.Duration)         {}
+func (nobody) AuditReserved()                  {}
+func (nobody) AuditReopened()                  {}
+func (nobody) AuditAnchored(time.Time, error)  {}
 func (nobody) MirrorDropped()                  {}

@@ -39,7 +39,8 @@ func (f *file) records(t *testing.T) []map[string]any {
 	return decode(t, f.bytes())
 }
 
-// decode reads a log of which every line must be a record.
+// decode reads a log of which every line must be a record, or the chain's own.
+// It returns the records, without their places.
 func decode(t *testing.T, log []byte) []map[string]any {
 	t.Helper()
 	var records []map[string]any
@@ -48,6 +49,11 @@ func decode(t *testing.T, log []byte) []map[string]any {
 		if err := json.Unmarshal(line, &r); err != nil || line[len(line)-1] != '\n' {
 			t.Fatalf("line %q is no record: %v", line, err)
 		}
+		if r["kind"] != nil {
+			continue
+		}
+		delete(r, "seq")
+		delete(r, "prev")
 		records = append(records, r)
 	}
 	return records
@@ -76,8 +82,9 @@ func sum(records []map[string]any, key string) int {
 
 // counts listens to a log.
 type counts struct {
-	mu                                   sync.Mutex
-	written, failed, suppressed, dropped int
+	mu                                       sync.Mutex
+	written, failed, suppressed, dropped     int
+	reserved, reopened, anchored, unanchored int
 }
 
 func (c *counts) AuditWrite(_ time.Duration, err error) {
@@ -94,6 +101,30 @@ func (c *counts) AuditSuppressed(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.suppressed += n
+}
+
+func (c *counts) AuditSync(time.Duration) {}
+
+func (c *counts) AuditReserved() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reserved++
+}
+
+func (c *counts) AuditReopened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reopened++
+}
+
+func (c *counts) AuditAnchored(_ time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.unanchored++
+		return
+	}
+	c.anchored++
 }
 
 func (c *counts) MirrorDropped() {

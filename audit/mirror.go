@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"time"
@@ -19,7 +18,8 @@ const (
 
 // mirror copies lines to a writer that may be slow, stuck or broken.
 type mirror struct {
-	sink    *Sink
+	w       io.Writer
+	torn    bool // the last line lacks its end
 	queue   chan []byte
 	stop    chan struct{} // closed: write what is queued, then end
 	abandon chan struct{} // closed: do not even write what is queued
@@ -29,7 +29,7 @@ type mirror struct {
 
 func newMirror(w io.Writer, dropped func()) *mirror {
 	m := &mirror{
-		sink:    NewSink(w),
+		w:       w,
 		queue:   make(chan []byte, mirrorQueue),
 		stop:    make(chan struct{}),
 		abandon: make(chan struct{}),
@@ -40,9 +40,8 @@ func newMirror(w io.Writer, dropped func()) *mirror {
 	return m
 }
 
-// sendMirrors queues one copy of the line for all mirrors, and never blocks.
+// sendMirrors queues a line for mirrors, and never blocks. They keep it.
 func sendMirrors(mirrors []*mirror, line []byte) {
-	line = bytes.Clone(line) // the encoder uses its buffer again
 	for _, m := range mirrors {
 		select {
 		case m.queue <- line:
@@ -84,9 +83,25 @@ func (m *mirror) copy(line []byte) {
 		return
 	default:
 	}
-	if _, err := m.sink.Write(line); err != nil {
+	if m.write(line) != nil {
 		m.dropped()
 	}
+}
+
+// write writes a line, behind the end of one that was torn.
+func (m *mirror) write(line []byte) error {
+	if m.torn {
+		if _, err := m.w.Write(newline); err != nil {
+			return err
+		}
+		m.torn = false
+	}
+	n, err := m.w.Write(line)
+	if n != len(line) && err == nil {
+		err = io.ErrShortWrite
+	}
+	m.torn = n > 0 && n < len(line)
+	return err
 }
 
 // closeMirrors ends all mirrors. One that does not finish in time is told of,

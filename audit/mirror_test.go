@@ -77,7 +77,7 @@ func TestMirrorFailuresAreOnlyCounted(t *testing.T) {
 		t.Error(err)
 	}
 	lines := strings.SplitAfter(string(w.bytes()), "\n")
-	if n := len(decode(t, []byte(lines[0]+strings.Join(lines[2:], "")))); n != 2 || lines[1] != "{\"t\n" {
+	if n := len(decode(t, []byte(lines[0]+strings.Join(lines[2:], "")))); n != 2 || lines[1] != "{\"s\n" {
 		t.Errorf("mirror = %q, want two records and a closed torn line", lines)
 	}
 	if events.dropped != 2 || events.failed != 0 {

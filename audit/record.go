@@ -18,6 +18,7 @@ type Phase string
 const (
 	Decided Phase = "decided" // a request was decided; nothing has been forwarded yet
 	Ended   Phase = "ended"   // the exchange of a decided request is over
+	Lost    Phase = "lost"    // the process died before the exchange ended
 	Summary Phase = "summary" // failed identifications that were only counted
 	Probe   Phase = "probe"   // the log was tried after a failed write
 )

@@ -41,7 +41,7 @@ func parseRecords(t *testing.T, text string) []record {
 	t.Helper()
 	var list []record
 	for line := range strings.Lines(text) {
-		if strings.TrimSpace(line) == "" {
+		if strings.TrimSpace(line) == "" || strings.Contains(line, `,"kind":"`) { // the chain's own
 			continue
 		}
 		var r record

@@ -47,6 +47,22 @@ var (
 	mirrorDropped = counters("audit_mirror_dropped_total",
 		"Audit records that a mirror of the audit log did not get. The durable log has them.",
 		"gateway")
+	auditSyncs = histograms("audit_sync_duration_seconds",
+		"Time that the audit record of a change waited to be on the disk, together with others.",
+		[]float64{100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 500e-3, 2.5, 5},
+		"gateway")
+	auditReserved = counters("audit_reserved_total",
+		"Audit records of deletions and revocations that went into the reserve, since the log could not be written.",
+		"gateway")
+	auditReopened = counters("audit_reopened_total",
+		"Times that the audit log was found deleted, replaced or cut, and was opened anew.",
+		"gateway")
+	auditAnchored = gauges("audit_anchored_timestamp_seconds",
+		"When the newest checkpoint was made that an anchor outside of the audit log has, in Unix time.",
+		"gateway")
+	auditAnchorFailures = counters("audit_anchor_failures_total",
+		"Attempts to put a checkpoint of the audit log into an anchor that failed. Each is made again.",
+		"gateway")
 	mints = counters("mints_total",
 		"Requests to make an upstream token, by the team of the caller and what came of them.",
 		"gateway", "team", "outcome")
@@ -91,7 +107,7 @@ type vector interface {
 // vectors are all families whose series come and go with gateways.
 var vectors = []vector{
 	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
-	mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
+	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
 }
 
 // everything is one collector of all families, so that a registry takes all

@@ -48,12 +48,14 @@ type Metrics struct {
 	decisions []cell[prometheus.Observer] // by operation
 	upstreams []cell[prometheus.Observer] // by operation
 
-	inFlight        prometheus.Gauge
-	auditFailures   prometheus.Counter
-	auditWrites     prometheus.Observer
-	auditSuppressed prometheus.Counter
-	mirrorDropped   prometheus.Counter
-	masterRejected  prometheus.Counter
+	inFlight                                          prometheus.Gauge
+	auditFailures                                     prometheus.Counter
+	auditWrites                                       prometheus.Observer
+	auditSuppressed                                   prometheus.Counter
+	auditSyncs                                        prometheus.Observer
+	auditReserved, auditReopened, auditAnchorFailures prometheus.Counter
+	mirrorDropped                                     prometheus.Counter
+	masterRejected                                    prometheus.Counter
 
 	// What this configuration last said of its own state; nil is nothing.
 	// Guarded by inUse.
@@ -157,6 +159,25 @@ func (m *Metrics) AuditWrite(took time.Duration, err error) {
 
 // AuditSuppressed counts failed identifications without a record each.
 func (m *Metrics) AuditSuppressed(n int) { m.auditSuppressed.Add(float64(n)) }
+
+// AuditSync counts a record of a change that waited to be on the disk.
+func (m *Metrics) AuditSync(took time.Duration) { m.auditSyncs.Observe(took.Seconds()) }
+
+// AuditReserved counts a record that is in the reserve of the audit log.
+func (m *Metrics) AuditReserved() { m.auditReserved.Inc() }
+
+// AuditReopened counts that the audit log was found deleted or replaced.
+func (m *Metrics) AuditReopened() { m.auditReopened.Inc() }
+
+// AuditAnchored tells of an attempt to put a checkpoint, made at a time, into
+// an anchor.
+func (m *Metrics) AuditAnchored(at time.Time, err error) {
+	if err != nil {
+		m.auditAnchorFailures.Inc()
+		return
+	}
+	m.made(func() { auditAnchored.WithLabelValues(m.gateway).Set(seconds(at)) })
+}
 
 // MirrorDropped counts a record that a mirror of the audit log did not get.
 func (m *Metrics) MirrorDropped() { m.mirrorDropped.Inc() }

@@ -65,6 +65,11 @@ func everyEvent(m *metrics.Metrics) {
 	m.AuditWrite(time.Millisecond, nil)
 	m.AuditWrite(time.Millisecond, errors.New("disk full"))
 	m.AuditSuppressed(7)
+	m.AuditSync(time.Millisecond)
+	m.AuditReserved()
+	m.AuditReopened()
+	m.AuditAnchored(time.Unix(1_700_000_000, 0), nil)
+	m.AuditAnchored(time.Unix(1_800_000_000, 0), errors.New("no answer"))
 	m.MirrorDropped()
 	m.Mint("billing", metrics.Clamped)
 	m.Breaker(2)
@@ -78,8 +83,9 @@ func everyEvent(m *metrics.Metrics) {
 
 // idle is what a gateway shows before anything happened.
 var idle = []string{
-	"audit_failures_total 0", "audit_mirror_dropped_total 0", "audit_suppressed_total 0",
-	"audit_write_duration_seconds_count 0", "breaker_state 0",
+	"audit_anchor_failures_total 0", "audit_failures_total 0", "audit_mirror_dropped_total 0",
+	"audit_reopened_total 0", "audit_reserved_total 0", "audit_suppressed_total 0",
+	"audit_sync_duration_seconds_count 0", "audit_write_duration_seconds_count 0", "breaker_state 0",
 	`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
 	`credential_changes_total{change="extend"} 0`, `credential_changes_total{change="lock"} 0`,
 	`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
@@ -101,8 +107,10 @@ func TestEvents(t *testing.T) {
 	m := open(t, reg, "events", []string{"billing"}, []string{"listMembers"})
 	everyEvent(m)
 	want := []string{
-		"audit_failures_total 1", "audit_mirror_dropped_total 1", "audit_suppressed_total 7",
-		"audit_write_duration_seconds_count 2", "breaker_state 2",
+		"audit_anchor_failures_total 1", "audit_anchored_timestamp_seconds 1.7e+09",
+		"audit_failures_total 1", "audit_mirror_dropped_total 1",
+		"audit_reopened_total 1", "audit_reserved_total 1", "audit_suppressed_total 7",
+		"audit_sync_duration_seconds_count 1", "audit_write_duration_seconds_count 2", "breaker_state 2",
 		`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
 		`credential_changes_total{change="extend"} 0`, `credential_changes_total{change="lock"} 0`,
 		`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
@@ -308,8 +316,8 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if len(families) != 25 {
-		t.Errorf("linted %d families, want all 25", len(families))
+	if len(families) != 30 {
+		t.Errorf("linted %d families, want all 30", len(families))
 	}
 	for _, f := range families {
 		if help := f.GetHelp(); !strings.HasSuffix(help, ".") || strings.ToUpper(help[:1]) != help[:1] {
@@ -329,6 +337,8 @@ func TestEventsDoNotAllocate(t *testing.T) {
 		m.AuditWrite(time.Millisecond, nil)
 		m.AuditWrite(time.Millisecond, failure)
 		m.AuditSuppressed(1)
+		m.AuditSync(time.Millisecond)
+		m.AuditReserved()
 		m.MirrorDropped()
 		m.MasterRejected()
 		m.InFlight(-1)

@@ -25,6 +25,10 @@ func (m *Metrics) open() {
 	m.auditFailures = auditFailures.WithLabelValues(m.gateway)
 	m.auditWrites = auditWrites.WithLabelValues(m.gateway)
 	m.auditSuppressed = auditSuppressed.WithLabelValues(m.gateway)
+	m.auditSyncs = auditSyncs.WithLabelValues(m.gateway)
+	m.auditReserved = auditReserved.WithLabelValues(m.gateway)
+	m.auditReopened = auditReopened.WithLabelValues(m.gateway)
+	m.auditAnchorFailures = auditAnchorFailures.WithLabelValues(m.gateway)
 	m.mirrorDropped = mirrorDropped.WithLabelValues(m.gateway)
 	m.masterRejected = masterRejected.WithLabelValues(m.gateway)
 	for _, change := range changeKinds {

@@ -93,7 +93,7 @@ func audited(dir string) (records int, err error) {
 			return err
 		}
 		file, err := os.ReadFile(filepath.Join(dir, name))
-		records += bytes.Count(file, []byte{'\n'})
+		records += bytes.Count(file, []byte(`"phase":"`)) // no client can write one: its quotes are escaped
 		return err
 	})
 	return records, err

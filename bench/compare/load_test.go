@@ -92,7 +92,7 @@ func TestUpstreamEndsWithItsInput(t *testing.T) {
 
 func TestAuditedCountsRolledFilesToo(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"audit.jsonl": "{}\n{}\n", "audit-2026-01-31.jsonl": "{}\n"} {
+	for name, text := range map[string]string{"audit.jsonl": `{"phase":"decided"}{"phase":"ended"}{"kind":"segment"}`, "audit-2026-01-31.jsonl": `{"phase":"decided"}`} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

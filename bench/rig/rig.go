@@ -37,6 +37,16 @@ func build(ctx context.Context, dir string) (binary string, err error) {
 	return binary, nil
 }
 
+func run(ctx context.Context, binary string, env []string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = env
+	out, err := cmd.Output()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("%w: %s", err, failed.Stderr)
+	}
+	return string(out), err
+}
+
 // Gateway is a process of the binary.
 type Gateway struct {
 	Address string // host:port of its site, {$ADDR} in its Caddyfile

@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Signature is what a checkpoint says: that a log had a line of this number
+// and hash at this time. Since each line holds the hash of the one before, that
+// settles all lines up to it.
+type Signature struct {
+	Log  string
+	Seq  uint64
+	Head Hash
+	Time time.Time
+	Note string // what was signed, with its signatures
+}
+
+// sign signs how far a chain has come.
+func (k *Keys) sign(c chain, now time.Time) (Signature, error) {
+	s := Signature{Log: k.origin, Seq: c.seq, Head: c.head, Time: now.UTC().Truncate(time.Second)}
+	text := fmt.Sprintf("%s\n%d\n%s\n%s\n", s.Log, s.Seq, base64.StdEncoding.EncodeToString(s.Head[:]), s.Time.Format(time.RFC3339))
+	signed, err := note.Sign(&note.Note{Text: text}, k.signer)
+	s.Note = string(signed)
+	return s, err
+}
+
+// vouch lets the keys before this one say that it follows them.
+func (k *Keys) vouch() (string, error) {
+	signed, err := note.Sign(&note.Note{Text: k.origin + "\nkey\n" + k.public + "\n"}, k.older...)
+	return string(signed), err
+}
+
+// CheckKey reports whether a text is a public key, as [Keys.Public] returns one.
+func CheckKey(text string) error {
+	if _, err := note.NewVerifier(text); err != nil {
+		return fmt.Errorf("%q is not one that `scopegate audit key` prints", text)
+	}
+	return nil
+}
+
+var errNote = errors.New("it is not a checkpoint of an audit log")
+
+// openNote returns what a signed note says, once one of the keys has signed it.
+func openNote(text string, keys []string) (string, error) {
+	var list []note.Verifier
+	for _, key := range keys {
+		v, err := note.NewVerifier(key)
+		if err != nil {
+			return "", fmt.Errorf("the key %q is not one that `scopegate audit key` prints", key)
+		}
+		list = append(list, v)
+	}
+	n, err := note.Open([]byte(text), note.VerifierList(list...))
+	if err != nil {
+		if _, unknown := errors.AsType[*note.UnverifiedNoteError](err); unknown {
+			return "", errors.New("no key that is trusted has signed it")
+		}
+		return "", err
+	}
+	return n.Text, nil
+}
+
+// ParseSignature reads a checkpoint that one of the keys has signed.
+func ParseSignature(text string, keys []string) (Signature, error) {
+	body, err := openNote(text, keys)
+	if err != nil {
+		return Signature{}, err
+	}
+	s, err := parseBody(body)
+	s.Note = text
+	return s, err
+}
+
+func parseBody(body string) (s Signature, err error) {
+	lines := strings.Split(body, "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[0], originPrefix) {
+		return s, errNote
+	}
+	s.Log = lines[0]
+	if s.Seq, err = strconv.ParseUint(lines[1], 10, 64); err != nil {
+		return s, errNote
+	}
+	head, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || len(head) != len(s.Head) {
+		return s, errNote
+	}
+	copy(s.Head[:], head)
+	if s.Time, err = time.Parse(time.RFC3339, lines[3]); err != nil {
+		return s, errNote
+	}
+	return s, nil
+}
+
+// SplitNotes takes apart what a file of anchors or an HTTP collector has
+// gathered: signed notes, one behind another, or lines of JSON that hold them.
+func SplitNotes(text string) []string {
+	var notes []string
+	var b strings.Builder
+	signatures := false
+	flush := func() {
+		if strings.TrimSpace(b.String()) != "" {
+			notes = append(notes, b.String())
+		}
+		b.Reset()
+		signatures = false
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "{") {
+			var m mark
+			if json.Unmarshal([]byte(line), &m) == nil && m.Signed != "" {
+				flush()
+				notes = append(notes, m.Signed)
+				continue
+			}
+		}
+		isSignature := strings.HasPrefix(line, "— ")
+		if signatures && !isSignature {
+			flush()
+		}
+		if b.Len() == 0 && strings.TrimSpace(line) == "" {
+			continue
+		}
+		signatures = signatures || isSignature
+		b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+	}
+	flush()
+	return notes
+}

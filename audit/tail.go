@@ -1,0 +1,310 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	// maxLine bounds what is taken for one line. The longest record, a mint
+	// with as many addresses as fit into a request, is far below it.
+	maxLine = 4 << 20
+
+	// tailWindow is how much of a file's end is looked at first, and
+	// lostWindow how far back a start looks for exchanges that did not end:
+	// more than a gateway writes within the longest exchange.
+	tailWindow = 1 << 20
+	lostWindow = 64 << 20
+
+	// maxFragments bounds how many lines that are none a start tells of.
+	maxFragments = 1000
+)
+
+var newline = []byte{'\n'}
+
+// tail is how a log ends.
+type tail struct {
+	chain  chain
+	found  bool // a line of the chain was
+	closed bool // the last line, but for a checkpoint, says that the process ended well
+	torn   bool // the last line lacks its end
+	due    []mark
+	last   int // length of the last line of the chain
+
+	open  []exchange          // that were decided and did not end, in their order
+	index map[string]struct{} // their ids
+}
+
+// exchange is what a record of an exchange says of whose it is.
+type exchange struct {
+	Gateway    string `json:"gateway"`
+	UUID       string `json:"uuid"`
+	Phase      Phase  `json:"phase"`
+	Team       string `json:"team"`
+	Credential string `json:"credential"`
+	Change     string `json:"change"`
+	Operation  string `json:"operation"`
+	Decision   string `json:"decision"`
+	TokenID    string `json:"token_id"`
+}
+
+// readTail reads how the log of this path ends: in the file itself or, where
+// that was just rolled, in the newest one beside it.
+func readTail(path string) (tail, error) {
+	t, err := readEnd(path, tailWindow)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return tail{}, err
+	case t.found && t.closed && !t.torn && len(t.due) == 0:
+		return t, nil
+	}
+	// What did not end stands further up.
+	if t, err = readEnd(path, lostWindow); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return tail{}, err
+	}
+	if t.found {
+		return t, nil
+	}
+	if t, err = readEnd(path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return tail{}, err
+	}
+	if t.found {
+		return t, nil
+	}
+	before, err := newestRolled(path)
+	if err != nil || before == "" {
+		return t.begin(), err
+	}
+	older, err := readEnd(before, lostWindow)
+	if err != nil {
+		return tail{}, err
+	}
+	// What stands behind it in the file itself is no line of the chain.
+	older.due, older.torn = append(older.due, t.due...), t.torn
+	return older, nil
+}
+
+// begin is the end of a log that no chain has yet. What stands there was
+// written before there were chains: the first line holds the hash of the last.
+func (t tail) begin() tail {
+	if n := len(t.due); n > 0 && !t.torn {
+		var last Hash
+		if _, err := hexInto(&last, t.due[n-1].SHA256); err == nil {
+			t.chain.head = last
+		}
+		t.due = nil
+	}
+	return t
+}
+
+// readEnd reads the last so many bytes of a file, all of it for 0.
+func readEnd(path string, window int64) (t tail, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return t, err
+	}
+	defer file.Close()
+	t.index = map[string]struct{}{}
+	if strings.HasSuffix(path, ".gz") {
+		unzipped, err := gzip.NewReader(file)
+		if err != nil {
+			return t, err
+		}
+		return t, t.read(unzipped)
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return t, err
+	}
+	if from := info.Size() - window; window > 0 && from > 0 {
+		if _, err := file.Seek(from-1, io.SeekStart); err != nil {
+			return t, err
+		}
+		r := bufio.NewReaderSize(file, 64<<10)
+		if _, err := readLine(r); err != nil { // part of one
+			return t, err
+		}
+		return t, t.read(r)
+	}
+	return t, t.read(file)
+}
+
+func (t *tail) read(from io.Reader) error {
+	r := bufio.NewReaderSize(from, 64<<10)
+	for {
+		line, err := readLine(r)
+		if len(line) > 0 {
+			t.line(line)
+		}
+		if err == io.EOF { //nolint:errorlint // readers return it as it is
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readLine reads a line with its newline, of one that is too long its
+// beginning.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) <= maxLine {
+			line = append(line, part...)
+		}
+		if err != bufio.ErrBufferFull { //nolint:errorlint // likewise
+			return line, err
+		}
+	}
+}
+
+// line takes the next line.
+func (t *tail) line(line []byte) {
+	text, ended := bytes.CutSuffix(line, newline)
+	place, ok := parseStamp(text)
+	if ok && !ended {
+		// It may be whole but for its newline: then it is a record.
+		ok = json.Valid(text) && (!t.found || place.seq == t.chain.seq+1 && place.prev == t.chain.head)
+	}
+	t.torn = !ended
+	if !ok {
+		if len(t.due) < maxFragments {
+			sum := Hash(sha256.Sum256(text))
+			t.due = append(t.due, mark{Kind: Torn, Bytes: len(text), SHA256: sum.String()})
+		}
+		return
+	}
+	t.found, t.due, t.last = true, nil, len(text)+len(newline)
+	t.chain = chain{place.seq, sha256.Sum256(text)}
+	if place.own() {
+		t.own(place)
+		return
+	}
+	t.closed = false
+	t.follow(text)
+}
+
+// own takes a line of the chain's own. A checkpoint stands behind the line
+// that says how the process ended, too.
+func (t *tail) own(place stamped) {
+	m, _ := place.mark()
+	if m.Kind == Checkpoint {
+		return
+	}
+	if t.closed = m.Kind == Closed; t.closed {
+		t.open, t.index = nil, map[string]struct{}{} // they ended, whatever became of the records of that
+	}
+}
+
+// follow notes which exchanges are open.
+func (t *tail) follow(text []byte) {
+	if !bytes.Contains(text, []byte(`"phase":"`)) {
+		return
+	}
+	decided := bytes.Contains(text, []byte(`"phase":"decided"`)) && bytes.Contains(text, []byte(`"decision":"allow"`))
+	if !decided && len(t.index) == 0 {
+		return
+	}
+	var e exchange
+	if json.Unmarshal(text, &e) != nil || e.UUID == "" {
+		return
+	}
+	if !decided {
+		delete(t.index, e.UUID)
+		return
+	}
+	t.index[e.UUID] = struct{}{}
+	if len(t.open) > 2*len(t.index)+1024 {
+		t.open = t.lost()
+	}
+	t.open = append(t.open, e)
+}
+
+// lost are the exchanges that are still open.
+func (t *tail) lost() []exchange {
+	var list []exchange
+	seen := map[string]bool{}
+	for _, e := range t.open {
+		if _, open := t.index[e.UUID]; open && !seen[e.UUID] {
+			seen[e.UUID] = true
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// newestRolled finds the file that Caddy's writer rolled last.
+func newestRolled(path string) (string, error) {
+	files, err := Rolled(path)
+	if err != nil || len(files) == 0 {
+		return "", err
+	}
+	return files[len(files)-1], nil
+}
+
+// Rolled finds the files that Caddy's writer has rolled of a log, in the order
+// of the numbers in their lines: times in names depend on how they are written.
+// Those that hold no line of a chain come first, by their names.
+func Rolled(path string) ([]string, error) {
+	dir, base := filepath.Split(path)
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	ext := filepath.Ext(base)
+	stem := strings.TrimSuffix(base, ext)
+	type rolled struct {
+		seq  uint64
+		path string
+	}
+	var found []rolled
+	for _, e := range entries {
+		plain := strings.TrimSuffix(e.Name(), ".gz")
+		middle, ok := strings.CutPrefix(plain, stem+"-")
+		if !ok || !e.Type().IsRegular() || !strings.HasSuffix(middle, ext) || !strings.ContainsAny(middle, "0123456789") {
+			continue
+		}
+		name := filepath.Join(dir, e.Name())
+		found = append(found, rolled{firstSeq(name), name})
+	}
+	slices.SortFunc(found, func(a, b rolled) int { return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.path, b.path)) })
+	var list []string
+	for _, f := range found {
+		list = append(list, f.path)
+	}
+	return list, nil
+}
+
+// firstSeq returns the number of the first line of a file, 0 where it is none.
+func firstSeq(path string) uint64 {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	var from io.Reader = file
+	if strings.HasSuffix(path, ".gz") {
+		if from, err = gzip.NewReader(file); err != nil {
+			return 0
+		}
+	}
+	line, _ := readLine(bufio.NewReader(from))
+	place, _ := parseStamp(bytes.TrimSuffix(line, newline))
+	return place.seq
+}

@@ -1,0 +1,298 @@
+package scopegate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/audit"
+)
+
+// exitFaults is the exit code of `audit verify` for a log that was tampered
+// with: one that merely could not be read has the code of any failure.
+const exitFaults = exitRefused
+
+func auditCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Checks audit logs and shows their keys",
+		Long:  "Works on the files of audit logs. None of its commands needs a running gateway.",
+		Example: `  scopegate audit verify /var/log/scopegate/audit.jsonl
+  scopegate audit key --config /etc/scopegate/Caddyfile`,
+	}
+	cmd.AddCommand(auditVerifyCommand(), auditKeyCommand())
+	return cmd
+}
+
+// verify is what the command of that name was asked.
+type verify struct {
+	keys, anchors []string
+	pruned, json  bool
+}
+
+func auditVerifyCommand() *cobra.Command {
+	v := &verify{}
+	cmd := &cobra.Command{
+		Use:   "verify <log>...",
+		Short: "Finds out whether audit logs were tampered with",
+		Long: `Reads logs, each with the files that were rolled from it and lie beside it, and checks
+that every line follows from the one before, that the signatures are those of a
+trusted key, and that the log holds what anchors outside of it say that it held. It
+names the first line of each fault, and says which end of the log no anchor covers.
+"-" reads one log from standard input. Several logs, such as those of all replicas,
+are checked at once.
+
+Without --key the first key in the log is trusted, which shows damage but not what
+the holder of that key has done. Keep the key that "scopegate audit key" prints, and
+anchors, where whoever can write the log cannot reach.
+
+The exit code is 0 where nothing was found, ` + fmt.Sprint(exitFaults) + ` where something was, and 1 where a log could
+not be read.`,
+		Example: `  scopegate audit verify /var/log/scopegate/audit.jsonl --key "$(cat audit.pub)"
+  scopegate audit verify replica-*/audit.jsonl --key @keys --anchors anchors.txt
+  zcat audit-*.gz | scopegate audit verify - --pruned --json`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: ends(func(cmd *cobra.Command, args []string) error { return v.run(cmd, args) }),
+	}
+	cmd.Flags().StringArrayVar(&v.keys, "key", nil, "public key to trust, or @file with one a line; may be repeated")
+	cmd.Flags().StringArrayVar(&v.anchors, "anchors", nil, "file of anchors, as `anchor file` writes one; may be repeated")
+	cmd.Flags().BoolVar(&v.pruned, "pruned", false, "the oldest files were deleted on purpose")
+	cmd.Flags().BoolVar(&v.json, "json", false, "print JSON, one object a log")
+	return cmd
+}
+
+// faultsError says that a log is not what was written.
+type faultsError struct{ logs int }
+
+// Error says how many.
+func (e *faultsError) Error() string {
+	return fmt.Sprintf("%d of the logs are not what was written", e.logs)
+}
+
+func (v *verify) run(cmd *cobra.Command, logs []string) error {
+	options, err := v.options()
+	if err != nil {
+		return err
+	}
+	known, unsound := map[string]bool{}, 0
+	for _, log := range logs {
+		report, err := v.one(cmd, log, options)
+		if err != nil {
+			return err
+		}
+		known[report.Log] = true
+		if !report.Sound() {
+			unsound++
+		}
+		if v.json {
+			err = printJSON(cmd.OutOrStdout(), map[string]any{"file": log, "sound": report.Sound(), "report": report})
+		} else {
+			printReport(cmd.OutOrStdout(), log, report)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, log := range absent(options.Anchors, known) {
+		unsound++
+		fmt.Fprintf(cmd.ErrOrStderr(), "replaced: there are anchors of a log %s, which is not among these\n", log)
+	}
+	if unsound > 0 {
+		return &faultsError{unsound}
+	}
+	return nil
+}
+
+// absent are the logs that anchors tell of and that were not read: whoever
+// deletes a log and lets the gateway begin another leaves those.
+func absent(anchors []string, known map[string]bool) (list []string) {
+	for _, text := range anchors {
+		if log, _, _ := strings.Cut(text, "\n"); !known[log] {
+			known[log] = true
+			list = append(list, log)
+		}
+	}
+	return list
+}
+
+func (v *verify) options() (o audit.VerifyOptions, err error) {
+	o.Pruned = v.pruned
+	for _, key := range v.keys {
+		text := key
+		if name, ok := strings.CutPrefix(key, "@"); ok {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return o, fmt.Errorf("reading --key: %w", err)
+			}
+			text = string(b)
+		}
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line == "" {
+				continue
+			}
+			if err := audit.CheckKey(line); err != nil {
+				return o, fmt.Errorf("--key: %w", err)
+			}
+			o.Keys = append(o.Keys, line)
+		}
+	}
+	for _, name := range v.anchors {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return o, fmt.Errorf("reading --anchors: %w", err)
+		}
+		notes := audit.SplitNotes(string(b))
+		if len(notes) == 0 {
+			return o, fmt.Errorf("--anchors: %s holds no anchor", name)
+		}
+		o.Anchors = append(o.Anchors, notes...)
+	}
+	return o, nil
+}
+
+// one checks one log with all of its files.
+func (v *verify) one(cmd *cobra.Command, log string, o audit.VerifyOptions) (audit.Report, error) {
+	check := audit.NewVerifier(o)
+	if log == "-" {
+		err := check.Read("-", cmd.InOrStdin(), nil)
+		return check.Finish(), err
+	}
+	files, err := audit.Rolled(log)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	for _, file := range append(files, log) {
+		p := newProgress(cmd.ErrOrStderr(), file)
+		if err := check.ReadFile(file, p.read); err != nil {
+			return audit.Report{}, err
+		}
+	}
+	return check.Finish(), nil
+}
+
+// progress tells on a terminal how far a long file was read.
+type progress struct {
+	to   io.Writer
+	file string
+	next time.Time
+}
+
+func newProgress(to io.Writer, file string) *progress {
+	return &progress{to, file, time.Now().Add(time.Second)}
+}
+
+func (p *progress) read(bytes int64) {
+	if now := time.Now(); now.After(p.next) {
+		p.next = now.Add(time.Second)
+		fmt.Fprintf(p.to, "%s: %d MB\n", p.file, bytes>>20)
+	}
+}
+
+func printReport(w io.Writer, name string, r audit.Report) {
+	fmt.Fprintf(w, "log        %s\nfile       %s\n", cmp.Or(r.Log, "(it does not say)"), name)
+	fmt.Fprintf(w, "lines      %d to %d, records: %d, starts: %d (the process had died before %d), writes that broke off: %d\n",
+		r.First, r.Last, r.Records, r.Segments, r.Unclosed, r.Torn)
+	if r.Unchained > 0 {
+		fmt.Fprintf(w, "unproven   %d lines from before there was a chain\n", r.Unchained)
+	}
+	if r.Reopened > 0 {
+		fmt.Fprintf(w, "reopened   %d times, since the file was deleted, replaced or cut under way\n", r.Reopened)
+	}
+	fmt.Fprintf(w, "signed     %s\n", covered(r.Signed, r.SignedAt, r.Last))
+	fmt.Fprintf(w, "anchored   %s\n", covered(r.Anchored, r.AnchoredAt, r.Last))
+	if !r.Trusted {
+		fmt.Fprintf(w, "key        taken from the log itself; whoever has the log's key could have written all of it (--key)\n")
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(w, "%-10s %s:%d: %s\n", f.Fault, f.File, f.Line, f.Text)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(w, "%-10s and %d more\n", "", r.More)
+	}
+	verdict := "sound"
+	if !r.Sound() {
+		verdict = "TAMPERED WITH"
+	}
+	fmt.Fprintf(w, "verdict    %s\n", verdict)
+}
+
+// covered says up to where a log is held by a signature.
+func covered(seq uint64, at time.Time, last uint64) string {
+	if seq == 0 {
+		return "nothing"
+	}
+	return fmt.Sprintf("up to line %d, of %s; %d lines behind it are not covered", seq, at.Format(time.RFC3339), last-min(seq, last))
+}
+
+func auditKeyCommand() *cobra.Command {
+	var f configFlags
+	var rotate bool
+	cmd := &cobra.Command{
+		Use:   "key --config <file>",
+		Short: "Prints the public keys of a configuration's audit logs",
+		Long: `Prints, for each gateway of a configuration, the public key with which signatures in
+its audit log are checked, and makes the key where there is none yet. Run it as the
+gateway's user, with its environment: both say where the key is. Keep what it prints
+where whoever can write the log cannot reach.
+
+--rotate makes a new key, which the gateway signs with from its next start on. The
+log then says so, in a line that the old key has signed, so that whoever trusts the
+old one can check what follows.`,
+		Example: `  scopegate audit key --config /etc/scopegate/Caddyfile
+  scopegate audit key --config Caddyfile --gateway staging --rotate`,
+		Args: cobra.NoArgs,
+		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+			found, err := f.load()
+			if err != nil {
+				return err
+			}
+			for _, l := range found {
+				key, err := l.auditKey(rotate)
+				if err != nil {
+					return fmt.Errorf("gateway %s: %w", l.Name, err)
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), key)
+			}
+			return nil
+		}),
+	}
+	f.add(cmd)
+	_ = cmd.Flags().MarkHidden("json")
+	cmd.Flags().BoolVar(&rotate, "rotate", false, "make a new key, which the present one vouches for")
+	return cmd
+}
+
+// auditKey returns the public key of the gateway's audit log.
+func (g *Gateway) auditKey(rotate bool) (string, error) {
+	path, err := g.auditFile()
+	if err != nil {
+		return "", err
+	}
+	if rotate {
+		if g.Audit != nil && g.Audit.Key != "" {
+			return "", errors.New("its key is at " + g.Audit.Key + ": put a new line in front of it there")
+		}
+		file := auditKeyFile(path)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("there is no key to follow: %w", err)
+		}
+		if text, err = audit.Rotated(text); err != nil {
+			return "", err
+		}
+		if err := audit.WriteKeys(file, text); err != nil {
+			return "", err
+		}
+	}
+	keys, err := g.Audit.keys(path)
+	if err != nil {
+		return "", err
+	}
+	return keys.Public(), nil
+}
