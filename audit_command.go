@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 // exitFaults is the exit code of `audit verify` for a log that was tampered
@@ -159,24 +160,18 @@ func (v *verify) options() (o audit.VerifyOptions, err error) {
 // one checks one log with all of its files.
 func (v *verify) one(cmd *cobra.Command, log string, o audit.VerifyOptions) (audit.Report, error) {
 	check := audit.NewVerifier(o)
-	if log == "-" {
-		err := check.Read("-", cmd.InOrStdin(), nil)
-		return check.Finish(), err
-	}
-	files, err := audit.Rolled(log)
+	files, err := logfile.Sources(cmd.InOrStdin(), log)
 	if err != nil {
 		return audit.Report{}, err
 	}
-	for _, file := range append(files, log) {
-		p := newProgress(cmd.ErrOrStderr(), file)
-		if err := check.ReadFile(file, p.read); err != nil {
-			return audit.Report{}, err
-		}
+	p := newProgress(cmd.ErrOrStderr(), log)
+	if err := check.Scan(cmd.Context(), files, p.read); err != nil {
+		return audit.Report{}, err
 	}
 	return check.Finish(), nil
 }
 
-// progress tells on a terminal how far a long file was read.
+// progress tells how far a long log was read.
 type progress struct {
 	to   io.Writer
 	file string
@@ -200,6 +195,9 @@ func printReport(w io.Writer, name string, r audit.Report) {
 		r.First, r.Last, r.Records, r.Segments, r.Unclosed, r.Torn)
 	if r.Unchained > 0 {
 		fmt.Fprintf(w, "unproven   %d lines from before there was a chain\n", r.Unchained)
+	}
+	if r.Partial {
+		fmt.Fprintf(w, "unended    the last line is being written, or a write has broken off\n")
 	}
 	if r.Reopened > 0 {
 		fmt.Fprintf(w, "reopened   %d times, since the file was deleted, replaced or cut under way\n", r.Reopened)

@@ -3,7 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
@@ -11,16 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
+
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 const (
-	// maxLine bounds what is taken for one line. The longest record, a mint
-	// with as many addresses as fit into a request, is far below it.
-	maxLine = 4 << 20
-
 	// tailWindow is how much of a file's end is looked at first, and
 	// lostWindow how far back a start looks for exchanges that did not end:
 	// more than a gateway writes within the longest exchange.
@@ -162,7 +157,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) <= maxLine {
+		if len(line)+len(part) <= logfile.MaxLine {
 			line = append(line, part...)
 		}
 		if err != bufio.ErrBufferFull { //nolint:errorlint // likewise
@@ -248,63 +243,9 @@ func (t *tail) lost() []exchange {
 
 // newestRolled finds the file that Caddy's writer rolled last.
 func newestRolled(path string) (string, error) {
-	files, err := Rolled(path)
+	files, err := logfile.Rolled(path)
 	if err != nil || len(files) == 0 {
 		return "", err
 	}
 	return files[len(files)-1], nil
-}
-
-// Rolled finds the files that Caddy's writer has rolled of a log, in the order
-// of the numbers in their lines: times in names depend on how they are written.
-// Those that hold no line of a chain come first, by their names.
-func Rolled(path string) ([]string, error) {
-	dir, base := filepath.Split(path)
-	if dir == "" {
-		dir = "."
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	ext := filepath.Ext(base)
-	stem := strings.TrimSuffix(base, ext)
-	type rolled struct {
-		seq  uint64
-		path string
-	}
-	var found []rolled
-	for _, e := range entries {
-		plain := strings.TrimSuffix(e.Name(), ".gz")
-		middle, ok := strings.CutPrefix(plain, stem+"-")
-		if !ok || !e.Type().IsRegular() || !strings.HasSuffix(middle, ext) || !strings.ContainsAny(middle, "0123456789") {
-			continue
-		}
-		name := filepath.Join(dir, e.Name())
-		found = append(found, rolled{firstSeq(name), name})
-	}
-	slices.SortFunc(found, func(a, b rolled) int { return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.path, b.path)) })
-	var list []string
-	for _, f := range found {
-		list = append(list, f.path)
-	}
-	return list, nil
-}
-
-// firstSeq returns the number of the first line of a file, 0 where it is none.
-func firstSeq(path string) uint64 {
-	file, err := os.Open(path)
-	if err != nil {
-		return 0
-	}
-	defer file.Close()
-	var from io.Reader = file
-	if strings.HasSuffix(path, ".gz") {
-		if from, err = gzip.NewReader(file); err != nil {
-			return 0
-		}
-	}
-	line, _ := readLine(bufio.NewReader(from))
-	place, _ := parseStamp(bytes.TrimSuffix(line, newline))
-	return place.seq
 }

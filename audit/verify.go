@@ -1,16 +1,14 @@
 package audit
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
-	"compress/gzip"
+	"context"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 // Fault says what was done to a log.
@@ -67,6 +65,7 @@ type Report struct {
 	Segments    int       `json:"segments"`  // starts of a process
 	Unclosed    int       `json:"unclosed"`  // of them, those whose process died
 	Torn        int       `json:"torn"`      // writes that broke off
+	Partial     bool      `json:"partial"`   // the last line lacks its end: it is being written, or never was
 	Reopened    int       `json:"reopened"`
 	Checkpoints int       `json:"checkpoints"`
 	Unchecked   int       `json:"unchecked"` // checkpoints before any key was known
@@ -96,6 +95,7 @@ type Verifier struct {
 	started bool  // a line of the chain was seen
 	closed  bool
 	loose   []garbage // lines that are none, and that no line explains yet
+	pending *garbage  // the beginning of a line, where the log ends
 	gaps    []gap
 }
 
@@ -127,6 +127,9 @@ func NewVerifier(o VerifyOptions) *Verifier {
 
 // Line takes the next line, without its newline.
 func (v *Verifier) Line(file string, number int, line []byte) {
+	if v.pending != nil { // it was not the last one
+		v.loose, v.pending = append(v.loose, *v.pending), nil
+	}
 	at := place{file, number}
 	v.report.Lines++
 	s, ok := parseStamp(line)
@@ -365,6 +368,7 @@ func (v *Verifier) note(order int, f Finding) {
 func (v *Verifier) Finish() Report {
 	r := &v.report
 	r.Last = v.end.seq
+	r.Partial = v.pending != nil
 	if !v.started {
 		v.loose = nil
 		v.find(Finding{Fault: Replaced, Text: "no line of an audit log's chain is in it"})
@@ -391,43 +395,31 @@ func (v *Verifier) Finish() Report {
 	return *r
 }
 
-// Read takes all lines of a file of the log; progress, where it is not nil, is
-// told now and then how many bytes of the file were read. It returns an error
-// where the file cannot be read, and never one for what stands in it.
-func (v *Verifier) Read(file string, from io.Reader, progress func(int64)) error {
-	r := bufio.NewReaderSize(from, 256<<10)
-	read, told := int64(0), int64(0)
-	for n := 1; ; n++ {
-		line, err := readLine(r)
-		if len(line) > 0 {
-			v.Line(file, n, bytes.TrimSuffix(line, newline))
+// Scan takes all lines of the log's files and closes them. Progress, where it is
+// not nil, is told how many bytes were read. What cannot be read is a finding;
+// the error is that of the context.
+func (v *Verifier) Scan(ctx context.Context, files []logfile.Source, progress func(int64)) error {
+	return logfile.Scan(ctx, files, func(b logfile.Block) logfile.Block { return b }, func(b logfile.Block) error {
+		for line := range b.Lines() {
+			if line.Ended {
+				v.Line(line.File, line.Number, line.Text)
+			} else {
+				v.last(line.File, line.Number, line.Text)
+			}
 		}
-		if read += int64(len(line)); progress != nil && read-told >= 1<<20 {
-			told = read
-			progress(read)
-		}
-		if err == io.EOF { //nolint:errorlint // readers return it as it is
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading line %d of %s: %w", n, file, err)
-		}
-	}
+		return nil
+	}, logfile.Options{Progress: progress, Fault: func(f *logfile.ReadError) {
+		v.find(Finding{Fault: Edited, File: f.File, Line: f.Line, Text: "it cannot be read here: " + f.Err.Error()})
+	}})
 }
 
-// ReadFile is Read for a file, which may be compressed with gzip.
-func (v *Verifier) ReadFile(path string, progress func(int64)) (err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
+// last takes a line that lacks its newline. At the end of the log that is a
+// line which is just being written, or one of which a write has broken off: the
+// chain does not hold it, and so it is no fault.
+func (v *Verifier) last(file string, number int, line []byte) {
+	if s, ok := parseStamp(line); ok && v.started && s.seq == v.end.seq+1 && s.prev == v.end.head {
+		v.Line(file, number, line)
+		return
 	}
-	defer file.Close()
-	if !strings.HasSuffix(path, ".gz") {
-		return v.Read(path, file, progress)
-	}
-	unzipped, err := gzip.NewReader(file)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	return v.Read(path, unzipped, progress)
+	v.pending = &garbage{place{file, number}, hashOf(line), v.report.Lines + 1}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 // shelf is an anchor that keeps all it gets.
@@ -161,20 +162,45 @@ func TestVerifyTakesPrunedLogs(t *testing.T) {
 
 func TestVerifyTakesAnything(t *testing.T) {
 	for _, text := range []string{"", "\n", "{}", `{"seq":1,"prev":"","kind":"x"}`, strings.Repeat("a", 8<<20), "\x00\xff\n"} {
-		v := audit.NewVerifier(audit.VerifyOptions{})
-		if err := v.Read("x", strings.NewReader(text), nil); err != nil {
-			t.Errorf("%.20q: %v", text, err)
-		}
-		if r := v.Finish(); r.Sound() {
+		if r := scanned(t, strings.NewReader(text), audit.VerifyOptions{}); r.Sound() {
 			t.Errorf("%.20q is called a log: %+v", text, r)
 		}
 	}
 }
 
+// scanned checks what comes from standard input.
+func scanned(t *testing.T, from io.Reader, o audit.VerifyOptions) audit.Report {
+	t.Helper()
+	files, err := logfile.Sources(from, logfile.Stdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := audit.NewVerifier(o)
+	if err := v.Scan(t.Context(), files, nil); err != nil {
+		t.Error(err)
+	}
+	return v.Finish()
+}
+
 func TestVerifyTellsOfAFileThatBreaksOff(t *testing.T) {
-	v := audit.NewVerifier(audit.VerifyOptions{})
-	if err := v.Read("x", io.MultiReader(strings.NewReader("a\nb"), broken{}), nil); !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "line 2") {
-		t.Errorf("err = %v", err)
+	lines, o := anchored(t, 5)
+	o.Anchors = nil
+	r := scanned(t, io.MultiReader(bytes.NewReader(bytes.Join(lines[:3], nil)), broken{}), o)
+	if r.Sound() || r.Findings[0].Line != 4 || !strings.Contains(r.Findings[0].Text, errDisk.Error()) {
+		t.Errorf("report: %+v", r)
+	}
+}
+
+// Who verifies a log that is in use may meet a line that is half written.
+func TestVerifyTakesALineThatIsBeingWritten(t *testing.T) {
+	lines, o := anchored(t, 5)
+	o.Anchors = nil
+	half := [][]byte{lines[4][:40]}
+	if r := scanned(t, bytes.NewReader(bytes.Join(append(slices.Clone(lines[:4]), half...), nil)), o); !r.Sound() || !r.Partial || r.Last != 4 {
+		t.Errorf("at the end: %+v", r)
+	}
+	if r := scanned(t, bytes.NewReader(bytes.TrimSuffix(bytes.Join(lines, nil), []byte("\n"))), o); !r.Sound() || r.Partial || r.Last != 9 {
+		t.Errorf("but for its newline: %+v", r)
 	}
 }
 

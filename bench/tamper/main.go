@@ -31,6 +31,7 @@ import (
 	"syscall"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/audit/logfile"
 	"github.com/scopegate/scopegate/bench/rig"
 	"github.com/scopegate/scopegate/credential"
 )
@@ -149,7 +150,7 @@ func write(ctx context.Context, w *rig.World, records int) (*log, error) {
 
 func (l *log) read() error {
 	path := filepath.Join(l.gateway.Dir, "audit.jsonl")
-	files, err := audit.Rolled(path)
+	files, err := logfile.Rolled(path)
 	if err != nil {
 		return err
 	}
