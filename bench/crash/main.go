@@ -1,12 +1,17 @@
 // Command crash kills a gateway with SIGKILL while it works, again and again,
 // and looks at what is left.
 //
-//	go run ./bench/crash -what credentials [-times 50]
+//	go run ./bench/crash -what credentials [-kills 50]
+//	go run ./bench/crash -what audit [-kills 100]
 //
 // credentials: while four callers of the admin API make credentials without
 // pause. After each kill the gateway is started again, and every key that was
 // answered, in this round or one before, must work; every credential that the
 // store lists must be whole.
+//
+// audit: while callers read and change. Each change that has arrived upstream
+// must have its record in the audit log, every exchange must have an end or be
+// told lost, and the log must verify.
 //
 // The exit status is 1 where something was lost or half done, 2 where nothing
 // could be measured.
@@ -22,22 +27,39 @@ import (
 )
 
 func main() {
-	what := flag.String("what", "credentials", "what the gateway does when it is killed: credentials")
-	times := flag.Int("times", 50, "how often it is killed")
+	what := flag.String("what", "credentials", "what the gateway does when it is killed: credentials or audit")
+	kills := flag.Int("kills", 50, "how often it is killed")
+	flag.IntVar(kills, "times", 50, "the same")
 	flag.Parse()
-	if *what != "credentials" {
-		fmt.Fprintf(os.Stderr, "crash: unknown -what %q; expected credentials\n", *what)
+	measure, ok := map[string]func(context.Context, int) (bool, error){"credentials": ofCredentials, "audit": ofAudit}[*what]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "crash: unknown -what %q; expected credentials or audit\n", *what)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := credentials(ctx, *times)
+	good, err := measure(ctx, *kills)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "crash: %v\n", err)
 		os.Exit(2) //nolint:gocritic // nothing is left to stop
 	}
-	fmt.Printf("crash: killed=%d answered=%d unanswered=%d lost=%d half=%d\n", r.killed, r.answered, r.unanswered, r.lost, r.half)
-	if r.lost+r.half > 0 || r.answered == 0 {
+	if !good {
 		os.Exit(1)
 	}
+}
+
+func ofCredentials(ctx context.Context, kills int) (bool, error) {
+	r, err := credentials(ctx, kills)
+	if err == nil {
+		fmt.Printf("crash: killed=%d answered=%d unanswered=%d lost=%d half=%d\n", r.killed, r.answered, r.unanswered, r.lost, r.half)
+	}
+	return r.lost+r.half == 0 && r.answered > 0, err
+}
+
+func ofAudit(ctx context.Context, kills int) (bool, error) {
+	r, err := audited(ctx, kills)
+	if err == nil {
+		fmt.Printf("crash: killed=%d changes_seen=%d unrecorded=%d lost=%d open=%d sound=%v\n", r.killed, r.seen, r.unrecorded, r.lost, r.open, r.sound)
+	}
+	return r.unrecorded+r.open == 0 && r.seen > 0 && r.sound, err
 }

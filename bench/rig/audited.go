@@ -2,9 +2,15 @@ package rig
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 
+	"github.com/scopegate/scopegate/audit/logfile"
 	"github.com/scopegate/scopegate/credential"
 )
 
@@ -51,4 +57,88 @@ func (w *World) Audited(ctx context.Context, name, block string, key credential.
 // what it prints.
 func (g *Gateway) Run(ctx context.Context, args ...string) (string, error) {
 	return run(ctx, g.binary, g.env, args...)
+}
+
+// Change asks a gateway to make a member, with a body of this many bytes: the
+// audit log does not say what a body holds, but how long it was, so that each
+// change of a bench has a length of its own by which its record is known.
+func (g *Gateway) Change(ctx context.Context, key string, size int) (status int, err error) {
+	text := fmt.Sprintf(`{"name":"m%d"}`, size)
+	body := text + strings.Repeat(" ", max(0, size-len(text)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.Address+"/api/v1/member", strings.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := g.caller.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// Changes returns the sizes of those that have arrived upstream since it was
+// asked last. They are to be fewer than the simulator remembers.
+func (w *World) Changes() (sizes []int64) {
+	seen := w.sim.Requests()
+	w.sim.Forget()
+	for _, r := range seen {
+		var body struct{ Name string }
+		if r.Operation != "createMember" || json.Unmarshal(r.Body, &body) != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimPrefix(body.Name, "m"), 10, 64); err == nil {
+			sizes = append(sizes, n)
+		}
+	}
+	return sizes
+}
+
+// Recorded is what an audit log says of changes that rig made.
+type Recorded struct {
+	Decided map[int64]bool // by their size
+	Open    int            // permitted, and neither ended nor lost
+	Lost    int
+	Revoked int // changes of credentials that were recorded as revoked
+}
+
+// Recorded reads the gateway's audit log.
+func (g *Gateway) Recorded(ctx context.Context, path string) (r Recorded, err error) {
+	r.Decided = map[int64]bool{}
+	open := map[string]bool{}
+	sources, err := logfile.Sources(nil, path)
+	if err != nil {
+		return r, err
+	}
+	err = logfile.Scan(ctx, sources, func(b logfile.Block) logfile.Block { return b }, func(b logfile.Block) error {
+		for line := range b.Lines() {
+			var one struct {
+				UUID, Phase, Operation, Decision, Change string
+				RequestSize                              int64 `json:"request_size"`
+			}
+			if json.Unmarshal(line.Text, &one) != nil {
+				continue // a write broke off there
+			}
+			switch {
+			case one.Phase == "decided" && one.Decision == "allow":
+				open[one.UUID] = true
+				if one.Operation == "createMember" {
+					r.Decided[one.RequestSize] = true
+				}
+				if one.Change == "revoke" {
+					r.Revoked++
+				}
+				continue
+			case one.Phase == "lost":
+				r.Lost++
+			}
+			delete(open, one.UUID)
+		}
+		return nil
+	}, logfile.Options{})
+	r.Open = len(open)
+	return r, err
 }

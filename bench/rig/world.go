@@ -44,6 +44,7 @@ type World struct {
 
 	binary   string
 	upstream *httptest.Server
+	sim      *simulator.Simulator
 	master   string
 }
 
@@ -58,7 +59,7 @@ func NewWorld(ctx context.Context) (*World, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	sim := simulator.New(simulator.Options{})
-	return &World{dir, binary, httptest.NewServer(sim), sim.Master()}, nil
+	return &World{dir, binary, httptest.NewServer(sim), sim, sim.Master()}, nil
 }
 
 // Close ends the API and removes the folder. The gateways have ended before.
