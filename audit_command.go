@@ -22,12 +22,14 @@ const exitFaults = exitRefused
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Checks audit logs and shows their keys",
+		Short: "Asks questions of audit logs, checks them and shows their keys",
 		Long:  "Works on the files of audit logs. None of its commands needs a running gateway.",
-		Example: `  scopegate audit verify /var/log/scopegate/audit.jsonl
+		Example: `  scopegate audit search --config /etc/scopegate/Caddyfile --team billing --since 24h
+  scopegate audit verify /var/log/scopegate/audit.jsonl
   scopegate audit key --config /etc/scopegate/Caddyfile`,
 	}
 	cmd.AddCommand(auditVerifyCommand(), auditKeyCommand())
+	cmd.AddCommand(questionCommands()...)
 	return cmd
 }
 

@@ -18,7 +18,7 @@ const (
 
 // Count is how many requests of one name there were.
 type Count struct {
-	Name    string `json:"name"`
+	Name    string `json:"name,omitempty"`
 	Allowed int64  `json:"allowed"`
 	Denied  int64  `json:"denied"`
 }

@@ -1,0 +1,120 @@
+package scopegate
+
+import (
+	"bytes"
+	"encoding/csv"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/audit/query"
+)
+
+// recordFormat is how found records are printed.
+type recordFormat struct{ json, csv bool }
+
+func (r *recordFormat) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&r.csv, "csv", false, "print CSV with a head")
+	cmd.MarkFlagsMutuallyExclusive("json", "csv")
+	cmd.Flags().Lookup("json").Usage = "print the records as they stand in the log, one JSON object a line"
+}
+
+func (r recordFormat) head(w io.Writer) error {
+	switch {
+	case r.json:
+	case r.csv:
+		c := csv.NewWriter(w)
+		if err := query.CSVHead(c); err != nil {
+			return err
+		}
+		c.Flush()
+		return c.Error()
+	default:
+		query.TableHead(w)
+	}
+	return nil
+}
+
+// findings are the records that were found in a part of a log, printed.
+type findings struct {
+	recordFormat
+	text  bytes.Buffer
+	sheet *csv.Writer
+	count int
+}
+
+func (r recordFormat) findings() *findings {
+	f := &findings{recordFormat: r}
+	f.sheet = csv.NewWriter(&f.text)
+	return f
+}
+
+func (f *findings) add(e *query.Entry) {
+	f.count++
+	switch {
+	case f.json:
+		f.text.Write(query.Safe(e.Line.Text))
+		f.text.WriteByte('\n')
+	case f.csv:
+		_ = query.CSVRow(f.sheet, e) // into memory
+		f.sheet.Flush()
+	default:
+		query.TableRow(&f.text, e)
+	}
+}
+
+func auditSearchCommand() *cobra.Command {
+	l, f, r := &logFlags{}, &filterFlags{}, &recordFormat{}
+	cmd := &cobra.Command{
+		Use:   "search [<log>...]",
+		Short: "Finds records in audit logs",
+		Long: `Prints the records that are like all of the flags given, in the order of the log. A
+flag may have several words, by commas or by standing several times: any will do.
+
+` + whichLog + `
+
+The exit code is 0 where a record was found, 3 where none was, and 1 where not all of
+the log could be read.`,
+		Example: `  scopegate audit search --config /etc/scopegate/Caddyfile --team billing --decision deny --since 24h
+  scopegate audit search /var/log/scopegate/audit.jsonl --token c45c93de-de65-4adc-878f-101add7bf098 --json
+  zcat audit-*.gz | scopegate audit search - --from 203.0.113.0/24 --since 2027-01-01 --until 2027-02-01 --csv`,
+		RunE: answers(func(cmd *cobra.Command, args []string) error {
+			r.json = l.json
+			filter, err := f.filter(l.gateway, time.Now())
+			if err != nil {
+				return err
+			}
+			sources, err := l.sources(cmd, args)
+			if err != nil {
+				return err
+			}
+			found, out := 0, cmd.OutOrStdout()
+			totals, err := ask(cmd, sources, r.findings, func(part *findings, e *query.Entry) {
+				if filter.Match(e) {
+					part.add(e)
+				}
+			}, func(part *findings) error {
+				if part.count == 0 {
+					return nil
+				}
+				if found == 0 {
+					if err := r.head(out); err != nil {
+						return err
+					}
+				}
+				found += part.count
+				_, err := out.Write(part.text.Bytes())
+				return err
+			})
+			if err == nil && found == 0 {
+				err = f.nothing(totals)
+			}
+			return err
+		}),
+	}
+	l.add(cmd)
+	f.add(cmd)
+	r.add(cmd)
+	return cmd
+}
