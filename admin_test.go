@@ -30,7 +30,7 @@ type desk struct {
 
 func newDesk(t *testing.T, team string) *desk {
 	t.Helper()
-	d := &desk{world: storedWorld(t, team), mux: http.NewServeMux()}
+	d := &desk{world: newWorld(t, team), mux: http.NewServeMux()}
 	for _, route := range (Admin{}).Routes() {
 		d.mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := route.Handler.ServeHTTP(w, r); err != nil {

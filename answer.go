@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,14 +41,13 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 	case ok && q.match.Operation.ID == scopes.ListTokens:
 		list, err := tokens.List(resp.Body, q.owns)
 		return q.rebuilt(resp, list, err)
-	case ok && q.match.Operation.ID == scopes.GetToken:
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
-		if err == nil {
-			body, err = tokens.Object(body, q.match.Params[0])
-		}
-		return q.rebuilt(resp, body, err)
+	case q.match.Operation.ID == scopes.GetToken, q.match.Operation.ID == scopes.RevokeToken:
+		return q.answerToken(resp)
 	case ok && q.match.Operation.ID == scopes.CreateToken:
 		return q.answerMint(resp)
+	case q.match.Operation.ID == scopes.CreateToken:
+		// Refused as it was asked for: there is no token.
+		q.unsettled()
 	}
 	return q.relay(resp)
 }
@@ -64,36 +62,10 @@ func (q *request) rebuilt(resp *upstream.Response, body []byte, err error) bool 
 	return q.send(resp.Status, asJSON, body)
 }
 
-func (q *request) answerMint(resp *upstream.Response) bool {
-	// Until it is known that no token was made, one may live upstream: it
-	// keeps its place in the team's quota until it has expired for sure.
-	q.place.Keep(q.shaped.mint.Expires)
-	q.spent = ""
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
-	if err == nil && len(body) > maxMintAnswer {
-		err = tokens.ErrTooLarge
-	}
-	if err == nil {
-		q.record.TokenID, err = tokens.MintedID(body)
-	}
-	if err != nil {
-		q.unknown = true
-		q.answerFailure(shapeRefusal(resp, err))
-		return false
-	}
-	if len(q.shaped.mint.Clamped) > 0 {
-		q.w.Header().Set("Scopegate-Clamped", strings.Join(q.shaped.mint.Clamped, ", "))
-	}
-	return q.send(resp.Status, contentType(resp), body)
-}
-
 // shapeRefusal tells an answer that was not understood from one that broke
 // off while it was read.
 func shapeRefusal(resp *upstream.Response, err error) *refusal {
-	no := upstreamRefusal(err)
-	if errors.Is(err, tokens.ErrShape) || errors.Is(err, tokens.ErrTooLarge) {
-		no = refuse(policy.UpstreamShape)
-	}
+	no := shapeOr(err)
 	no.upstreamStatus = resp.Status
 	return no
 }

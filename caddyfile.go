@@ -62,6 +62,9 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	    store        postgres <placeholder> [poll]
 //	    store        none
 //	    store_grace  <duration>
+//	    stamp_key    {env.X} | {file.<path>}
+//	    max_token_name <count>
+//	    reconcile    <duration> | off
 //	    team <name> {
 //	        scopes        <scope|glob>...
 //	        mint {
@@ -79,6 +82,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	        max_credentials    <count>
 //	        max_credential_ttl <duration>
 //	        lock_on_reuse
+//	        tokens all
 //	        credential <name> {
 //	            hash          <id>:<sha256>
 //	            state         active|suspended|revoked
@@ -137,6 +141,18 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"store": {parse: g.parseStore},
 		"store_grace": {parse: func(d *caddyfile.Dispenser) error {
 			return duration(&g.store().Grace)(d)
+		}},
+		"stamp_key":      {parse: text(&g.StampKey)},
+		"max_token_name": {parse: count(&g.MaxTokenName)},
+		"reconcile": {parse: func(d *caddyfile.Dispenser) error {
+			if d.CountRemainingArgs() == 1 && d.NextArg() {
+				if d.Val() == "off" {
+					g.Reconcile = -1
+					return nil
+				}
+				d.Prev()
+			}
+			return duration(&g.Reconcile)(d)
 		}},
 		"team": {many: true, parse: func(d *caddyfile.Dispenser) error {
 			t := &Team{Source: source(d)}
@@ -230,6 +246,14 @@ func (t *Team) parse(d *caddyfile.Dispenser) error {
 		"max_credentials":    {parse: count(&t.MaxCredentials)},
 		"max_credential_ttl": {parse: duration(&t.MaxCredentialTTL)},
 		"lock_on_reuse":      {parse: flag(&t.LockOnReuse)},
+		"tokens": {parse: func(d *caddyfile.Dispenser) error {
+			var what string
+			if !d.AllArgs(&what) || what != "all" {
+				return d.Errf("expected `tokens all`")
+			}
+			t.AllTokens = true
+			return nil
+		}},
 		"credential": {many: true, parse: func(d *caddyfile.Dispenser) error {
 			c := &Credential{Source: source(d)}
 			if !d.AllArgs(&c.Name) {

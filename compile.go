@@ -31,6 +31,7 @@ type compiled struct {
 	router      *scopes.Router
 	added       []*scopes.Operation // to the catalogue
 	zone        *time.Location      // nil: unknown, judged least kindly
+	maxName     int                 // of a token at upstream; 0: the default
 	notes       []string            // what a reader of the configuration may not expect
 }
 
@@ -56,6 +57,17 @@ func (g *Gateway) compile() (*compiled, error) {
 			fail("", "expires_zone", fmt.Errorf("unknown time zone %q; expected one such as Europe/Prague or UTC", g.ExpiresZone))
 		}
 		c.zone = zone
+	}
+
+	if n := g.MaxTokenName; n != 0 && n < tokens.MinMaxName {
+		fail("", "max_token_name", fmt.Errorf("%d leaves no room for a name: expected %d or more, of which %d are the stamp's", n, tokens.MinMaxName, tokens.StampLength))
+	}
+	c.maxName = g.MaxTokenName
+	if g.StampKey != "" && !onePlaceholder.MatchString(g.StampKey) {
+		fail("", "stamp_key", errors.New("expected exactly one {env.NAME} or {file.PATH}: Caddy would show a literal at GET /config/ and save it to disk"))
+	}
+	if g.Reconcile > 0 && time.Duration(g.Reconcile) < minReconcile {
+		fail("", "reconcile", fmt.Errorf("expected %s or more: each run lists all tokens of the account", minReconcile))
 	}
 
 	if err := g.Store.validate(); err != nil {
@@ -101,7 +113,7 @@ type failFunc func(source, path string, err error)
 func (c *compiled) team(t *Team, fail failFunc) {
 	at := fmt.Sprintf("team %q", t.Name)
 	team := &policy.Team{
-		Name: t.Name, AllowedIPs: prefixes(t.AllowedIPs), MemberPasswords: t.MemberPasswords,
+		Name: t.Name, AllowedIPs: prefixes(t.AllowedIPs), MemberPasswords: t.MemberPasswords, AllTokens: t.AllTokens,
 		Scopes: c.expand(t.Scopes, at+": scopes", fail),
 	}
 	if t.Mint != nil {

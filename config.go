@@ -45,6 +45,10 @@ type Team struct {
 	MaxCredentials   int            `json:"max_credentials,omitempty"`
 	MaxCredentialTTL caddy.Duration `json:"max_credential_ttl,omitempty"`
 
+	// Shows the team's callers every token of the account, where their scopes
+	// let them list or read tokens. They delete no token but their own.
+	AllTokens bool `json:"all_tokens,omitempty"`
+
 	// Suspends a stored credential when a key of it that was replaced is used
 	// again: whoever holds it may be a thief, or a machine that was forgotten.
 	LockOnReuse bool `json:"lock_on_reuse,omitempty"`
@@ -71,9 +75,9 @@ type Mint struct {
 	// The longest life of a minted token. Default: 90d.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 
-	// How many minted tokens the team may have alive at once. Default: no
-	// bound. This process counts the tokens that it made itself and forgets
-	// them when it ends.
+	// How many tokens the team may have alive at once, those of lost replies
+	// and those whose deletion is owed among them: exact over all replicas.
+	// Default: no bound.
 	MaxLive int `json:"max_live,omitempty"`
 
 	// How many tokens the team may make in a day of UTC, by the store's

@@ -1,7 +1,6 @@
 package scopegate
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -39,9 +38,8 @@ type request struct {
 	match   scopes.Match
 	verdict limits.Verdict
 	shaped  shaped
-	place   *limits.Place // of a mint, among the team's live tokens
-	spent   string        // the day of which a mint was taken; "" is none
-	unknown bool          // it failed, but may have happened upstream
+	owned   owned
+	unknown bool // a mint that failed, and may have happened upstream
 
 	record  audit.Record
 	reason  policy.Reason
@@ -89,8 +87,11 @@ func (q *request) steps() *refusal {
 	if no := q.own(); no != nil {
 		return no
 	}
-	if q.match.Operation == whoami {
+	switch {
+	case q.match.Operation == whoami:
 		return q.answerWhoami()
+	case q.owned.again.answered():
+		return q.answerAgain()
 	}
 	return q.exchange()
 }
@@ -226,131 +227,33 @@ func (q *request) decide() *refusal {
 	return nil
 }
 
-// own asks whose upstream token the request is about: step 5. A token that is
-// not the caller's does not exist for them.
-func (q *request) own() *refusal {
-	switch q.match.Operation.ID {
-	case scopes.GetToken, scopes.RevokeToken:
-		if !q.owns(q.match.Params[0]) {
-			return refuse(policy.TokenNotFound)
-		}
-		q.record.TokenID = q.match.Params[0]
-	case scopes.CreateToken:
-		if no := q.mayMint(); no != nil {
-			return no
-		}
-		var ok bool
-		if q.place, ok = q.g.plan.Reserve(q.caller.Identity.Team.Name, q.started); !ok {
-			return refuse(policy.MintQuota)
-		}
-		return q.spend()
-	}
-	return nil
-}
-
-// mayMint asks what has to hold before any token is made: somewhere to keep
-// what was made, and a clock by which its end is right.
-func (q *request) mayMint() *refusal {
-	switch {
-	case q.g.room == nil:
-		return refuse(policy.NoLedger)
-	case !q.g.room.member.Reachable():
-		return refuse(policy.StoreUnavailable)
-	case q.g.room.member.Skewed():
-		return refuse(policy.ClockSkew)
-	}
-	return nil
-}
-
-// spend takes one mint of those that the team may make today. It is given
-// back where it is certain that no token was made.
-func (q *request) spend() *refusal {
-	team := q.caller.Identity.Team.Name
-	n := q.g.rules.mintsADay[team]
-	if n == 0 {
-		return nil
-	}
-	day := q.g.room.member.Now().UTC().Format(time.DateOnly)
-	ok, err := q.g.room.rows.Spend(q.r.Context(), team, day, n)
-	switch {
-	case err != nil:
-		return refuse(policy.StoreUnavailable)
-	case !ok:
-		return refuse(policy.MintDailyQuota)
-	}
-	q.spent = day
-	return nil
-}
-
-// refund gives an unused mint back. It does not wait for the caller, who may
-// have hung up, nor long for the store: a mint too few is the safe error.
-func (q *request) refund() {
-	if q.spent == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), storePatience)
-	defer cancel()
-	_ = q.g.room.rows.Refund(ctx, q.caller.Identity.Team.Name, q.spent)
-}
-
-// owns reports whether an upstream token is the caller's. The master is
-// nobody's, whatever anyone has written down.
-func (q *request) owns(id string) bool {
-	if strings.EqualFold(id, q.g.MasterTokenID) {
-		return false
-	}
-	return q.g.owner.Owns(q.caller.Identity.Team.Name, id)
-}
-
-// tokenOwner says which upstream tokens belong to a team.
-type tokenOwner interface {
-	Owns(team, id string) bool
-}
-
-// nobody owns no token: nothing yet records which upstream tokens the gateway
-// caused, so none is anyone's.
-type nobody struct{}
-
-func (nobody) Owns(string, string) bool { return false }
-
-// exchange records the decision and then forwards: steps 6 to 8. It is the
-// only way to the upstream.
+// exchange forwards the request and passes the answer on: steps 6 to 8.
 func (q *request) exchange() *refusal {
-	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
-	q.record.Reason = policy.Allowed.String()
-	revokes := q.match.Operation.ID == scopes.RevokeToken
-	err := q.recorder()(&q.record)
-	q.decided = time.Since(q.started)
-	if err != nil {
-		return refuse(policy.AuditUnavailable) // no record, no request
+	resp, no, err := q.g.dispatch(q.r.Context(), &q.record, upstream.Request{
+		Method: q.match.Operation.Method, Path: q.match.Path(), Body: q.shaped.body,
+		Team: q.caller.Identity.Team.Name, Revokes: q.match.Operation.ID == scopes.RevokeToken,
+	}, func() *refusal {
+		q.reason, q.decided = policy.Allowed, time.Since(q.started)
+		return q.leave()
+	})
+	if errors.Is(err, errUnrecorded) {
+		return refuse(policy.AuditUnavailable)
 	}
-	q.reason = policy.Allowed
 	complete := false
 	defer func() { q.recordEnd(complete) }()
-	if no := q.stands(); no != nil {
+	switch {
+	case no != nil:
 		q.answerFailure(no)
-		return nil
-	}
-
-	before := time.Now()
-	resp, err := q.g.forward.Do(q.r.Context(), upstream.Request{
-		Method: q.match.Operation.Method, Path: q.match.Path(), Body: q.shaped.body,
-		Team: q.caller.Identity.Team.Name, Revokes: revokes,
-	})
-	q.g.meter.Upstream(q.match.Operation.ID, time.Since(before))
-	if err != nil {
+	case err != nil:
+		q.failed(err)
 		no := upstreamRefusal(err)
-		if q.unknown = mayHaveHappened(err); q.unknown && q.shaped.mint != nil {
-			q.place.Keep(q.shaped.mint.Expires)
-			q.spent = ""
-		}
 		q.record.UpstreamStatus = no.upstreamStatus
 		q.answerFailure(no)
-		return nil
+	default:
+		defer resp.Body.Close()
+		q.record.UpstreamStatus = resp.Status
+		complete = q.answer(resp)
 	}
-	defer resp.Body.Close()
-	q.record.UpstreamStatus = resp.Status
-	complete = q.answer(resp)
 	return nil
 }
 
@@ -367,19 +270,6 @@ func (q *request) recordEnd(complete bool) {
 		write = q.g.log.WriteRevocation
 	}
 	_ = write(&q.record)
-}
-
-// recorder is how the decision to forward a request is recorded: what changes
-// something must be on the disk first, and what takes a right away is recorded
-// even where the disk is full, which must not keep a leaked token alive.
-func (q *request) recorder() func(*audit.Record) error {
-	switch {
-	case q.match.Operation.ID == scopes.RevokeToken:
-		return q.g.log.WriteRevocation
-	case q.match.Operation.Method == http.MethodGet:
-		return q.g.log.Write
-	}
-	return q.g.log.WriteChange
 }
 
 // refuse records a refusal and answers it.
@@ -401,8 +291,7 @@ func (q *request) refuse(no *refusal) {
 // done gives back what the request held and counts it.
 func (q *request) done() {
 	q.verdict.Leave()
-	q.place.Release()
-	q.refund()
+	q.unsettled()
 	team, op := metrics.Unidentified, metrics.NoOperation
 	if q.caller != nil {
 		team = q.caller.Identity.Team.Name
@@ -417,8 +306,8 @@ func (q *request) done() {
 }
 
 func (q *request) countMint() {
-	if q.match.Operation == nil || q.match.Operation.ID != scopes.CreateToken || q.caller == nil {
-		return
+	if q.match.Operation == nil || q.match.Operation.ID != scopes.CreateToken || q.caller == nil || q.owned.again.answered() {
+		return // an answer given again was counted when it was new
 	}
 	outcome := metrics.Refused
 	switch {

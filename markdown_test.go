@@ -77,7 +77,7 @@ const (
 func complete(text string) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(text), " ")
 	switch first {
-	case "upstream", "team", "audit", "operations", "operation", "expires_zone", "store":
+	case "upstream", "team", "audit", "operations", "operation", "expires_zone", "store", "stamp_key":
 		if !regexp.MustCompile(`(?m)^upstream `).MatchString(text) {
 			text = anUpstream + text
 		}
@@ -114,6 +114,7 @@ func here(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	t.Setenv("GOODACCESS_MASTER_TOKEN", token)
+	t.Setenv("SCOPEGATE_STAMP_KEY", "an-example-of-a-stamp-key")
 	t.Setenv("XDG_DATA_HOME", dir)
 	if strings.Contains(text, "{env.DATABASE_URL}") {
 		t.Setenv("DATABASE_URL", pgtest.Database(t))

@@ -27,6 +27,7 @@ import (
 	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/tokens"
 	"github.com/scopegate/scopegate/upstream"
 )
 
@@ -68,6 +69,19 @@ type Gateway struct {
 	// Operations that the catalogue does not have.
 	Operations []Operation `json:"operations,omitempty"`
 
+	// The secret of the stamps in the names of minted tokens, exactly one
+	// {env.NAME} or {file.PATH}. Default: one that is made once and kept in
+	// the store. Tokens that were stamped with another one are foreign.
+	StampKey string `json:"stamp_key,omitempty"`
+
+	// The longest name that GoodAccess is sent for a token, in characters; 59
+	// of them are the stamp's. Default: 128.
+	MaxTokenName int `json:"max_token_name,omitempty"`
+
+	// How often the ledger is held against GoodAccess's list of tokens.
+	// Default: 15m. Below zero: only when asked.
+	Reconcile caddy.Duration `json:"reconcile,omitempty"`
+
 	// Where credentials are kept. Default: an SQLite file in Caddy's data
 	// directory.
 	Store *Store `json:"store,omitempty"`
@@ -85,7 +99,8 @@ type Gateway struct {
 	auth      *credential.Authenticator
 	granted   map[scopes.Set][]string        // X-OAuth-Scopes of each grant
 	accepted  map[*scopes.Operation][]string // X-Accepted-OAuth-Scopes of each operation
-	owner     tokenOwner
+	stamper   *tokens.Stamper                // nil: no store
+	answers   [32]byte                       // what idempotency keys are looked up by
 	book      *limits.Book
 	plan      *limits.Plan
 	meter     *metrics.Metrics
@@ -118,7 +133,6 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	for _, note := range g.rules.notes {
 		g.logger.Warn("a grant may not say what it seems to", zap.String("note", note))
 	}
-	g.owner = nobody{}
 	g.granted = map[scopes.Set][]string{}
 	for _, t := range g.rules.teams {
 		g.granted[t.Scopes] = []string{t.Scopes.String()}
@@ -154,7 +168,7 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.book = bookOf(g.Name)
-	g.plan = g.book.Plan(g.rules.limits, g.rules.quota)
+	g.plan = g.book.Plan(g.rules.limits, nil)
 	g.forward, err = upstream.New(ctx, g.Upstream, upstream.Options{
 		Events: g.meter, Logger: g.logger.Named("upstream"),
 		UserAgent: "scopegate/" + buildinfo.Version(), Teams: len(g.Teams),

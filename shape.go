@@ -20,8 +20,9 @@ const maxBody = 1 << 20
 
 // shaped is a request's body as it goes upstream.
 type shaped struct {
-	body []byte       // nil is none
-	mint *tokens.Mint // for a mint: what will be asked for
+	body  []byte       // nil is none
+	asked []byte       // of a mint: what the caller sent
+	mint  *tokens.Mint // for a mint: what will be asked for
 }
 
 // shape makes the body that goes upstream: step 4. It is never the caller's
@@ -50,11 +51,11 @@ func (q *request) shape() *refusal {
 func (c *compiled) shape(op *scopes.Operation, id *policy.Identity, body []byte, now time.Time) (shaped, *refusal) {
 	switch {
 	case op.Body == scopes.TokenBody:
-		mint, no := tokens.Shape(body, id, tokens.Rules{Zone: c.zone}, now)
+		mint, no := tokens.Shape(body, id, tokens.Rules{Zone: c.zone, MaxName: c.maxName}, now)
 		if no != nil {
 			return shaped{}, &refusal{reason: no.Reason, field: no.Field, detail: no.Error(), requested: no.Requested}
 		}
-		return shaped{body: mint.Body(), mint: mint}, nil
+		return shaped{asked: body, mint: mint}, nil
 	case len(body) == 0:
 		return shaped{}, nil
 	case op.Body == scopes.NoBody:

@@ -20,18 +20,6 @@ import (
 // patience bounds every wait for something that will happen.
 const patience = 20 * time.Second
 
-// storedWorld is a started gateway with a store, of one team.
-func storedWorld(t *testing.T, team string) *world {
-	t.Helper()
-	w := newWorld(t, team)
-	a := &App{gateways: map[string]*Gateway{w.Name: w.Gateway}}
-	if err := a.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Stop() })
-	return w
-}
-
 // create makes a credential, which becomes the one that w.do presents.
 func (w *world) create(t *testing.T) store.Credential {
 	t.Helper()
@@ -109,7 +97,7 @@ func until(t *testing.T, what string, happened func() bool) {
 }
 
 func TestStoredCredentialLives(t *testing.T) {
-	w := storedWorld(t, "scopes members.read")
+	w := newWorld(t, "scopes members.read")
 	row := w.create(t)
 	w.expect(t, "")
 	for _, step := range []struct{ kind, reason string }{
@@ -147,7 +135,7 @@ func TestStoredCredentialLives(t *testing.T) {
 // A revocation that comes while a request is under way must reach it: its
 // caller was identified before, but nothing of it has left yet.
 func TestRevocationReachesARequestUnderWay(t *testing.T) {
-	w := storedWorld(t, "scopes members.update")
+	w := newWorld(t, "scopes members.update")
 	row := w.create(t)
 	before := len(w.sim.Requests())
 	body := &revoking{text: strings.NewReader(`{"name":"New Name"}`), do: func() {
@@ -186,7 +174,7 @@ func (b *revoking) Read(p []byte) (int, error) {
 }
 
 func TestNoRecordNoChange(t *testing.T) {
-	w := storedWorld(t, "scopes members.read")
+	w := newWorld(t, "scopes members.read")
 	row := w.create(t)
 	good := w.Gateway.log
 	full, err := audit.New(audit.Options{Durable: audit.NewSink(failing{})})
@@ -211,7 +199,7 @@ func TestRetiredKey(t *testing.T) {
 		{"locked", "lock_on_reuse", "credential_suspended"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := storedWorld(t, "scopes members.read\n"+c.option)
+			w := newWorld(t, "scopes members.read\n"+c.option)
 			row := w.create(t)
 			old := w.key
 			next := w.rotate(t, row.ID, credential.Rotation{})
@@ -236,7 +224,7 @@ func TestRetiredKey(t *testing.T) {
 }
 
 func TestOldKeyEndsWhenTheNewOneIsUsed(t *testing.T) {
-	w := storedWorld(t, "scopes members.read")
+	w := newWorld(t, "scopes members.read")
 	row := w.create(t)
 	old := w.key
 	next := w.rotate(t, row.ID, credential.Rotation{Overlap: time.Hour, UntilUsed: true})
@@ -253,7 +241,7 @@ func TestOldKeyEndsWhenTheNewOneIsUsed(t *testing.T) {
 // A line of the configuration cannot be taken back without a reload of every
 // replica; a revocation must not wait for that.
 func TestStoreBeatsTheConfiguration(t *testing.T) {
-	w := storedWorld(t, "scopes members.read")
+	w := newWorld(t, "scopes members.read")
 	w.expect(t, "")
 	for _, step := range []struct{ kind, reason string }{
 		{credential.KindSuspend, "credential_suspended"},
@@ -268,7 +256,7 @@ func TestStoreBeatsTheConfiguration(t *testing.T) {
 }
 
 func TestMintQuotaIsExact(t *testing.T) {
-	w := storedWorld(t, strings.Replace(tokenTeam, "max_live 2", "mint_quota 2 per day", 1))
+	w := newWorld(t, strings.Replace(tokenTeam, "max_live 2", "mint_quota 2 per day", 1))
 	for i, want := range []int{200, 200, 403} {
 		if rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour)); rec.Code != want || want == 403 && reasonOf(t, rec) != "mint_daily_quota" {
 			t.Fatalf("mint %d: %d %s", i+1, rec.Code, rec.Body)
@@ -278,12 +266,12 @@ func TestMintQuotaIsExact(t *testing.T) {
 
 // A mint that upstream refused made no token, and is given back.
 func TestMintQuotaCountsTokensAlone(t *testing.T) {
-	w := storedWorld(t, strings.Replace(tokenTeam, "max_live 2", "mint_quota 1 per day", 1))
-	w.room.rows = refusing{w.room.rows}
+	w := newWorld(t, strings.Replace(tokenTeam, "max_live 2", "mint_quota 1 per day", 1))
+	w.room.ledger.Rows = refusing{w.room.rows}
 	if rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour)); rec.Code != 503 || reasonOf(t, rec) != "store_unavailable" {
 		t.Errorf("without the store: %d %s", rec.Code, rec.Body)
 	}
-	w.room.rows = w.room.rows.(refusing).rows
+	w.room.ledger.Rows = w.room.rows
 	good := w.Gateway.log
 	full, err := audit.New(audit.Options{Durable: audit.NewSink(failing{})})
 	if err != nil {
@@ -302,11 +290,11 @@ func TestMintQuotaCountsTokensAlone(t *testing.T) {
 	}
 }
 
-// refusing is a store that counts nothing.
+// refusing is a store that takes no token.
 type refusing struct{ rows }
 
-func (refusing) Spend(context.Context, string, string, int) (bool, error) {
-	return false, io.ErrClosedPipe
+func (refusing) InsertToken(context.Context, store.Token, store.TokenBounds, *store.Answer) (store.Token, error) {
+	return store.Token{}, io.ErrClosedPipe
 }
 
 func TestWithoutAStoreNothingIsMinted(t *testing.T) {
@@ -363,7 +351,7 @@ func TestStoredCredentialFollowsItsTeam(t *testing.T) {
 		{"gone", "blue", "members.read", "team_gone"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := storedWorld(t, "scopes members.read")
+			w := newWorld(t, "scopes members.read")
 			w.create(t)
 			w.expect(t, "")
 			next := parse(t, `scopegate {
@@ -398,7 +386,7 @@ func TestStoredCredentialFollowsItsTeam(t *testing.T) {
 }
 
 func TestLastUseIsKept(t *testing.T) {
-	w := storedWorld(t, "scopes members.read")
+	w := newWorld(t, "scopes members.read")
 	row := w.create(t)
 	w.expect(t, "")
 	if err := w.room.usage.Flush(t.Context()); err != nil {

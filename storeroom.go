@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -20,12 +21,14 @@ import (
 	"github.com/scopegate/scopegate/buildinfo"
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/fleet"
+	"github.com/scopegate/scopegate/ledger"
 	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/store"
 	"github.com/scopegate/scopegate/store/postgres"
 	"github.com/scopegate/scopegate/store/sqlite"
+	"github.com/scopegate/scopegate/tokens"
 )
 
 // The stores that a gateway can have.
@@ -42,9 +45,10 @@ const storePatience = 5 * time.Second
 type rows interface {
 	credential.Rows
 	fleet.Store
+	ledger.Rows
 	Used(ctx context.Context, uses map[string]store.Use) error
-	Spend(ctx context.Context, team, period string, limit int) (bool, error)
-	Refund(ctx context.Context, team, period string) error
+	Answer(ctx context.Context, key [32]byte) (store.Answer, error)
+	Secret(ctx context.Context, name string, candidate []byte) ([]byte, error)
 	Close() error
 }
 
@@ -60,6 +64,7 @@ type storeroom struct {
 	member  *fleet.Member
 	usage   *credential.Usage
 	errands *errands
+	ledger  *ledger.Ledger
 	meter   *metrics.Store
 	book    *limits.Book
 	end     context.CancelFunc
@@ -88,7 +93,59 @@ func (g *Gateway) openStore(ctx context.Context) error {
 	g.room = v.(*storeroom) //nolint:forcetypeassert // only storerooms are stored in it
 	g.directory = credential.NewDirectory(g.room.cache, g.rules.static, g.rules.byName())
 	g.auth = credential.NewAuthenticator(g.directory)
+	return g.openStamps(ctx)
+}
+
+// openStamps makes what stamps the names of tokens. What no configuration says
+// of it is made once, and kept in the store for all replicas.
+func (g *Gateway) openStamps(ctx context.Context) error {
+	fresh := make([]byte, 32)
+	rand.Read(fresh) // never fails: the runtime stops the process instead
+	id, err := g.room.rows.Secret(ctx, "gateway", []byte(tokens.NewGatewayID()))
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	secret, err := g.room.rows.Secret(ctx, "stamps", fresh)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	own, err := tokens.NewStampKey(secret)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	g.answers = own.Derive("idempotency")
+	if g.StampKey != "" {
+		text, err := caddy.NewReplacer().ReplaceOrErr(g.StampKey, true, true)
+		if err != nil {
+			return fmt.Errorf("stamp_key: %s is not set, is empty or cannot be read", g.StampKey)
+		}
+		if own, err = tokens.NewStampKey([]byte(strings.TrimSpace(text))); err != nil {
+			return fmt.Errorf("stamp_key: %s: %w", g.StampKey, err)
+		}
+	}
+	g.stamper, err = tokens.NewStamper(string(id), own)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	return nil
+}
+
+// How often the ledger is reconciled if nothing is said, and at most.
+const (
+	defaultReconcile = 15 * time.Minute
+	minReconcile     = time.Minute
+)
+
+// reconcileEvery is what the configuration that runs now says; 0 is never.
+func reconcileEvery(name string) time.Duration {
+	g, ok := gateway(name)
+	switch {
+	case !ok, g.Reconcile < 0:
+		return 0
+	case g.Reconcile == 0:
+		return defaultReconcile
+	}
+	return time.Duration(g.Reconcile)
 }
 
 func (g *Gateway) closeStore() error {
@@ -223,8 +280,9 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	}
 	r.cache = credential.NewCache(db, r.meter)
 	host, _ := os.Hostname()
+	id := uuid.Must(uuid.NewV7()).String()
 	r.member = fleet.Join(db, fleet.Options{
-		ID: uuid.Must(uuid.NewV7()).String(), Host: host, Version: buildinfo.Version(),
+		ID: id, Host: host, Version: buildinfo.Version(),
 		Grace: time.Duration(conf.Grace),
 		Apply: func(list []store.Change) {
 			for _, c := range list {
@@ -239,8 +297,13 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	r.end = cancel
 	r.usage = credential.NewUsage(db, func(err error) { warn("the last uses of credentials could not be stored", err) })
 	r.errands = newErrands(gateway)
+	r.ledger = ledger.New(ledger.Options{
+		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, r.member}, Now: r.member.Now, Holder: id, Warn: warn,
+	})
 	r.running.Go(func() { r.usage.Run(work) })
 	r.running.Go(func() { r.errands.run(work) })
+	r.running.Go(func() { r.ledger.Run(work) })
+	r.running.Go(func() { r.ledger.RunReconciler(work, func() time.Duration { return reconcileEvery(gateway) }) })
 	if err := r.member.First(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading it the first time: %w", err), r.Destruct())
 	}
@@ -257,6 +320,35 @@ type fleetEvents struct {
 func (e fleetEvents) Replicas(live int) {
 	e.Store.Replicas(live)
 	e.book.Share(live)
+}
+
+// ledgerEvents shows the state of the ledger.
+type ledgerEvents struct {
+	meter  *metrics.Store
+	member *fleet.Member
+}
+
+// Tokens takes how many tokens there are.
+func (e ledgerEvents) Tokens(counts []store.TokenCount) {
+	type group struct{ team, state string }
+	groups, owed, oldest := map[group]int{}, 0, time.Duration(0)
+	for _, c := range counts {
+		groups[group{c.Team, c.State}] += c.N
+		if c.State == ledger.Revoking {
+			owed += c.N
+			oldest = max(oldest, e.member.Now().Sub(c.Oldest))
+		}
+	}
+	list := make([]metrics.LedgerCount, 0, len(groups))
+	for g, n := range groups {
+		list = append(list, metrics.LedgerCount{Team: g.team, State: g.state, N: n})
+	}
+	e.meter.Ledger(list, owed, oldest)
+}
+
+// Reconciled takes what a reconciliation found.
+func (e ledgerEvents) Reconciled(r *ledger.Report) {
+	e.meter.Reconciliation(r.Started, r.Counts, r.Stopped != "")
 }
 
 // Destruct leaves the fleet and closes the store.

@@ -1,6 +1,9 @@
 package credential
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Static is a Lookup over credentials that are all known beforehand.
 type Static struct{ byID map[string]*Credential }
@@ -44,6 +47,16 @@ func (s *Static) Find(id string, into *Credential) (Found, error) {
 	}
 	*into = *c
 	return Configured, nil
+}
+
+// Ended lists the ids of those that are revoked or have expired.
+func (s *Static) Ended(now time.Time) (ids []string) {
+	for id, c := range s.byID {
+		if c.State == Revoked || !c.Expires.IsZero() && !now.Before(c.Expires) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // named names a credential of a team for error messages.

@@ -82,6 +82,15 @@ var (
 	credentialChanges = counters("credential_changes_total",
 		"Changes of stored credentials that were made through this process, by their kind.",
 		"gateway", "change")
+	mintsWidened = counters("mints_widened_total",
+		"Tokens that GoodAccess made otherwise than they were asked for. Each was deleted.",
+		"gateway")
+	mintsUnproven = counters("mint_fields_not_shown_total",
+		"Fields of new tokens that GoodAccess did not show when they were read back, so that nothing is proved of them.",
+		"gateway", "field")
+	mintShown = gauges("mint_field_shown",
+		"Whether GoodAccess showed the field when the last new token was read back: 1 or 0.",
+		"gateway", "field")
 	retiredKeys = counters("retired_key_uses_total",
 		"Requests with a key that another key of its credential has replaced. It was refused.",
 		"gateway", "team")
@@ -108,6 +117,7 @@ type vector interface {
 var vectors = []vector{
 	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
 	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
+	mintsWidened, mintsUnproven, mintShown,
 }
 
 // everything is one collector of all families, so that a registry takes all

@@ -33,9 +33,64 @@ var (
 	replicas = gauges("replicas_live",
 		"Replicas that may be serving, this one among them.",
 		"gateway")
+	ledgerTokens = gauges("tokens",
+		"Tokens in the ledger that are not gone, by team and state.",
+		"gateway", "team", "state")
+	pending = gauges("revocations_pending",
+		"Tokens whose deletion at GoodAccess is owed.",
+		"gateway")
+	pendingAge = gauges("revocations_pending_oldest_seconds",
+		"For how long the oldest of the owed deletions has been owed; 0 if none is.",
+		"gateway")
+	reconciled = gauges("reconcile_last_success_timestamp_seconds",
+		"When this replica last held the ledger against GoodAccess's list, in Unix time.",
+		"gateway")
+	reconcileFound = gauges("reconcile_tokens",
+		"What the last reconciliation of this replica found.",
+		"gateway", "finding")
+	reconcileStopped = gauges("reconcile_stopped",
+		"Whether the last reconciliation of this replica stopped to ask an operator: 1 or 0.",
+		"gateway")
 )
 
-var storeVectors = []vector{loads, lags, storeUp, lastSync, clockSkew, syncFailures, replicas}
+var storeVectors = []vector{
+	loads, lags, storeUp, lastSync, clockSkew, syncFailures, replicas,
+	ledgerTokens, pending, pendingAge, reconciled, reconcileFound, reconcileStopped,
+}
+
+// LedgerCount is how many tokens of a team are in a state.
+type LedgerCount struct {
+	Team, State string
+	N           int
+}
+
+// Ledger shows the tokens of the ledger, and how many deletions are owed, the
+// oldest of them for how long.
+func (s *Store) Ledger(counts []LedgerCount, owed int, oldest time.Duration) {
+	s.say(func() {
+		ledgerTokens.DeletePartialMatch(prometheus.Labels{"gateway": s.gateway})
+		for _, c := range counts {
+			ledgerTokens.WithLabelValues(s.gateway, c.Team, c.State).Set(float64(c.N))
+		}
+		pending.WithLabelValues(s.gateway).Set(float64(owed))
+		pendingAge.WithLabelValues(s.gateway).Set(oldest.Seconds())
+	})
+}
+
+// Reconciliation shows what a reconciliation found.
+func (s *Store) Reconciliation(at time.Time, found map[string]int, stopped bool) {
+	s.say(func() {
+		reconciled.WithLabelValues(s.gateway).Set(seconds(at))
+		for finding, n := range found {
+			reconcileFound.WithLabelValues(s.gateway, finding).Set(float64(n))
+		}
+		asks := 0.0
+		if stopped {
+			asks = 1
+		}
+		reconcileStopped.WithLabelValues(s.gateway).Set(asks)
+	})
+}
 
 // The outcomes of reading a credential from the store.
 var loadOutcomes = []string{"found", "unknown", "failed"}
@@ -133,6 +188,30 @@ func (s *Store) Skew(d time.Duration) {
 // Replicas notes how many replicas may be serving.
 func (s *Store) Replicas(live int) {
 	s.say(func() { replicas.WithLabelValues(s.gateway).Set(float64(live)) })
+}
+
+// MintWidened counts a token that GoodAccess made otherwise than it was asked
+// for.
+func (m *Metrics) MintWidened() {
+	m.made(func() { mintsWidened.WithLabelValues(m.gateway).Inc() })
+}
+
+// mintFields are what a mint is read back for.
+var mintFields = []string{"name", "allowed_scopes", "expires_at", "allowed_ips"}
+
+// MintRead notes which fields of a new token GoodAccess did not show when it
+// was read back: nothing is proved of those.
+func (m *Metrics) MintRead(silent []string) {
+	m.made(func() {
+		for _, field := range mintFields {
+			shown := 1.0
+			if slices.Contains(silent, field) {
+				shown = 0
+				mintsUnproven.WithLabelValues(m.gateway, field).Inc()
+			}
+			mintShown.WithLabelValues(m.gateway, field).Set(shown)
+		}
+	})
 }
 
 // changeKinds are the changes of a credential that there are.

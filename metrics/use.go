@@ -31,6 +31,7 @@ func (m *Metrics) open() {
 	m.auditAnchorFailures = auditAnchorFailures.WithLabelValues(m.gateway)
 	m.mirrorDropped = mirrorDropped.WithLabelValues(m.gateway)
 	m.masterRejected = masterRejected.WithLabelValues(m.gateway)
+	mintsWidened.WithLabelValues(m.gateway)
 	for _, change := range changeKinds {
 		credentialChanges.WithLabelValues(m.gateway, change)
 	}

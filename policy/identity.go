@@ -23,6 +23,9 @@ type Team struct {
 	// administrator's password is full control over the account, so the scope
 	// members.update alone does not allow it.
 	MemberPasswords bool
+
+	// AllTokens shows the team every upstream token. It lets it delete none.
+	AllTokens bool
 }
 
 // MintGrant bounds the upstream tokens that a team may make.

@@ -56,6 +56,8 @@ const (
 	MintQuota
 	MintDailyQuota
 	TokenNotFound
+	IdempotencyMismatch
+	IdempotencyConflict
 
 	// What the gateway itself, or the upstream behind it, could not do.
 	AuditUnavailable
@@ -72,6 +74,7 @@ const (
 	UpstreamStatus
 	UpstreamError
 	UpstreamShape
+	UpstreamWidened
 	UpstreamBroken
 	UpstreamLeak
 	ClientGone
@@ -116,6 +119,8 @@ var reasonNames = [reasonCount]string{
 	MintQuota:             "mint_quota",
 	MintDailyQuota:        "mint_daily_quota",
 	TokenNotFound:         "token_not_found",
+	IdempotencyMismatch:   "idempotency_mismatch",
+	IdempotencyConflict:   "idempotency_conflict",
 	AuditUnavailable:      "audit_unavailable",
 	StoreUnavailable:      "store_unavailable",
 	ClockSkew:             "clock_skew",
@@ -130,6 +135,7 @@ var reasonNames = [reasonCount]string{
 	UpstreamStatus:        "upstream_status",
 	UpstreamError:         "upstream_error",
 	UpstreamShape:         "upstream_shape",
+	UpstreamWidened:       "upstream_widened",
 	UpstreamBroken:        "upstream_broken",
 	UpstreamLeak:          "upstream_leak",
 	ClientGone:            "client_gone",
@@ -148,7 +154,7 @@ func (r Reason) String() string {
 func (r Reason) Denies() bool {
 	switch r {
 	case Allowed, UpstreamUnreachable, UpstreamTimeout, UpstreamUnauthorized, UpstreamForbidden,
-		UpstreamRedirect, UpstreamStatus, UpstreamError, UpstreamShape, UpstreamBroken, UpstreamLeak, ClientGone:
+		UpstreamRedirect, UpstreamStatus, UpstreamError, UpstreamShape, UpstreamWidened, UpstreamBroken, UpstreamLeak, ClientGone:
 		return false
 	default:
 		return true

@@ -180,5 +180,15 @@ func Version() string { return catalogue.version }
 // Operations returns the 53 catalogued operations.
 func Operations() []*Operation { return append([]*Operation(nil), catalogue.operations...) }
 
+// Find returns the catalogued operation with an id, nil for none.
+func Find(id string) *Operation {
+	for _, o := range catalogue.operations {
+		if o.ID == id {
+			return o
+		}
+	}
+	return nil
+}
+
 // ScopeEvidence says how the existence of a scope is known.
 func ScopeEvidence(s Scope) Evidence { return catalogue.scopes[s].Evidence }

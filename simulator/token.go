@@ -245,3 +245,27 @@ func parseTime(text string, zone *time.Location) (time.Time, bool) {
 	}
 	return time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], 0, zone), true
 }
+
+// Token is one of the account's tokens, as somebody who looks into it sees it.
+type Token struct{ ID, Name string }
+
+// Tokens lists the account's tokens, the master among them, oldest first.
+func (s *Simulator) Tokens() []Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Token, 0, len(s.world.tokens.all))
+	for _, one := range s.world.tokens.all {
+		list = append(list, Token{one.id, one.name})
+	}
+	return list
+}
+
+// Plant makes a token without a request, as an administrator does in the
+// console, and returns its id.
+func (s *Simulator) Plant(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := &token{id: newUUID(), name: name, secret: newSecret(), createdAt: s.clock(), ipTexts: []string{}, scopes: scopes.All()}
+	s.world.tokens.add(one)
+	return one.id
+}

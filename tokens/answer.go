@@ -48,25 +48,38 @@ var (
 // A failure to read is returned wrapped; every other error is an ErrShape or
 // an ErrTooLarge.
 func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
-	stream := strictjson.NewStream(r, maxElement)
 	kept := []byte{'['}
+	wrapper, err := walk(r, func(token strictjson.Value, id string) (err error) {
+		if !keep(id) {
+			return nil
+		}
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		if kept, err = appendToken(kept, token); err == nil && len(kept) > maxKept {
+			err = ErrTooLarge
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return wrap(wrapper, append(kept, ']')), nil
+}
+
+// walk calls each with every token of a list, and returns how the list was
+// wrapped.
+func walk(r io.Reader, each func(token strictjson.Value, id string) error) (wrapper string, err error) {
+	stream := strictjson.NewStream(r, maxElement)
 	elements := func() error {
-		return stream.Elements(func(token strictjson.Value) (err error) {
+		return stream.Elements(func(token strictjson.Value) error {
 			id, err := idOf(token, "id")
-			if err != nil || !keep(id) {
+			if err != nil {
 				return err
 			}
-			if len(kept) > 1 {
-				kept = append(kept, ',')
-			}
-			if kept, err = appendToken(kept, token); err == nil && len(kept) > maxKept {
-				err = ErrTooLarge
-			}
-			return err
+			return each(token, id)
 		})
 	}
-	var wrapper string
-	var err error
 	if stream.Kind() != strictjson.Object {
 		err = elements()
 	} else {
@@ -89,9 +102,9 @@ func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
 		err = stream.End()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the token list: %w", classify(err))
+		return "", fmt.Errorf("reading the token list: %w", classify(err))
 	}
-	return wrap(wrapper, append(kept, ']')), nil
+	return wrapper, nil
 }
 
 // Object rebuilds the answer to a read of one token: the token with the given
@@ -203,6 +216,11 @@ func appendToken(dst []byte, token strictjson.Value) ([]byte, error) {
 			dst = append(dst, ',')
 		}
 		dst = append(strictjson.AppendString(dst, shown[i]), ':')
+		if shown[i] == fieldName && value.Kind() == strictjson.String {
+			// The stamp is between the gateway and upstream.
+			dst = strictjson.AppendString(dst, Unstamped(value.Text()))
+			continue
+		}
 		var err error
 		if dst, err = value.AppendTo(dst); err != nil {
 			return dst, err

@@ -12,9 +12,6 @@ import (
 	"github.com/scopegate/scopegate/strictjson"
 )
 
-// maxName is the length of the longest name of a token, in characters.
-const maxName = 128
-
 // maxScopeName bounds a name that is compared with the catalogue, whose
 // longest is half as long: the search for the nearest word is quadratic.
 const maxScopeName = 64
@@ -42,7 +39,7 @@ func readRequest(body strictjson.Value, r Rules) (asked request, refusal *Refusa
 			return asked, invalid(field, "may not be null")
 		}
 	}
-	if asked.name, refusal = readName(found[0]); refusal != nil {
+	if asked.name, refusal = readName(found[0], r.maxName()); refusal != nil {
 		return asked, refusal
 	}
 	if asked.scopes, refusal = readScopes(found[1]); refusal != nil {
@@ -82,7 +79,7 @@ func isWord(key string) bool {
 	return len(key) <= longest
 }
 
-func readName(v strictjson.Value) (string, *Refusal) {
+func readName(v strictjson.Value, maxName int) (string, *Refusal) {
 	if v.Kind() != strictjson.String {
 		return "", invalid(fieldName, "expected a string, not "+v.Kind().String())
 	}
@@ -98,8 +95,12 @@ func readName(v strictjson.Value) (string, *Refusal) {
 		}
 		visible = visible || unicode.IsGraphic(c) && !unicode.IsSpace(c)
 	}
-	if !visible {
+	switch {
+	case !visible:
 		return "", invalid(fieldName, "is blank")
+	case LooksStamped(name):
+		// It would pass in the console for a token of another team.
+		return "", invalid(fieldName, "ends as the stamps do that the gateway puts behind names; choose another end")
 	}
 	return name, nil
 }

@@ -59,7 +59,7 @@ func TestShapeRejectsMalformed(t *testing.T) {
 
 		// The name.
 		{"name of another kind", body(`1`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "a number"},
-		{"empty name", body(`""`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "128 characters, not 0"},
+		{"empty name", body(`""`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "69 characters, not 0"},
 		{"long name", body(`"`+long+`a"`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "not 129"},
 		{"blank name", body(`" \u00a0\u3000"`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "blank"},
 		{"invisible name", body(`"\u200b\u00ad"`, goodScopes, goodExpires, goodIPs), policy.MintInvalid, "name", "blank"},

@@ -13,6 +13,7 @@
 package tokens
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -40,6 +41,26 @@ type Rules struct {
 	// Zone is the zone in which upstream reads expires_at. Nil is unknown:
 	// then every bound is judged in the zone that suits the caller least.
 	Zone *time.Location
+
+	// MaxName is the length of the longest name of a token, in characters,
+	// with its stamp. Default: DefaultMaxName.
+	MaxName int
+}
+
+// DefaultMaxName is the length of the longest name that upstream is sent, in
+// characters. How long a name may be there is not documented. One that is cut
+// off loses its stamp, which the proof of a mint finds out.
+const DefaultMaxName = 128
+
+// MinMaxName leaves room for a short name before the stamp.
+const MinMaxName = StampLength + 8
+
+// maxName is the length of the longest name that a caller may give.
+func (r Rules) maxName() int {
+	if r.MaxName == 0 {
+		return DefaultMaxName - StampLength
+	}
+	return r.MaxName - StampLength
 }
 
 // CheckRules tells whether mints that live for maxTTL can be bounded at all.
@@ -56,7 +77,8 @@ func CheckRules(maxTTL time.Duration, zone *time.Location) error {
 
 // Mint is a request for a new upstream token, within its caller's grant.
 type Mint struct {
-	Name   string
+	Name   string // as the caller gave it
+	Sent   string // the name with its stamp; "" while it has none
 	Scopes scopes.Set
 
 	// ExpiresAt is the expiry as it is sent, and Expires the latest instant
@@ -73,10 +95,13 @@ type Mint struct {
 	Clamped []string
 }
 
+// sent is the name that upstream is sent.
+func (m *Mint) sent() string { return cmp.Or(m.Sent, m.Name) }
+
 // Body encodes the mint for upstream.
 func (m *Mint) Body() []byte {
 	b := append(make([]byte, 0, 512), `{"`+fieldName+`":`...)
-	b = strictjson.AppendString(b, m.Name)
+	b = strictjson.AppendString(b, m.sent())
 	b = append(b, `,"`+fieldExpiresAt+`":`...)
 	b = strictjson.AppendString(b, m.ExpiresAt)
 	b = append(b, `,"`+fieldIPs+`":`...)

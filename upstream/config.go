@@ -79,6 +79,9 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Patience is how long a request may take, a read with all its retries.
+func (c *Config) Patience() time.Duration { return c.timeout() }
+
 func (c *Config) timeout() time.Duration {
 	if c.Timeout == 0 {
 		return defaultTimeout

@@ -1,0 +1,231 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/scopegate/scopegate/store"
+)
+
+const (
+	// lookEvery is how often the queue is looked at that nobody told of.
+	lookEvery = time.Second
+	// sweepEvery is how often what should be owed is looked for, and counted.
+	sweepEvery = 15 * time.Second
+	// batch is how many rows are dealt with before anything else is looked at.
+	batch = 32
+	// turn is for how long a replica takes the queue. It is longer than any
+	// call that is made in it.
+	turn = 2 * time.Minute
+
+	firstPause = time.Second
+	longPause  = 10 * time.Minute
+)
+
+// The leases by which replicas take turns.
+const (
+	leaseDebts = "tokens"
+	leaseRun   = "reconcile"
+	leaseDue   = "reconcile-due"
+)
+
+// Run pays what is owed until the context ends. Each replica runs it; one at a
+// time does the work.
+func (l *Ledger) Run(ctx context.Context) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var swept time.Time
+	for {
+		if l.API.Ready() {
+			if now := l.Now(); now.Sub(swept) >= sweepEvery {
+				swept = now
+				l.try("looking for tokens to delete", l.inTurn(ctx, l.sweep))
+				l.try("counting tokens", l.count(ctx))
+			}
+			l.try("deleting tokens", l.settle(ctx))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		case <-l.wake:
+		}
+	}
+}
+
+func (l *Ledger) try(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		l.Warn(what+" failed; it is tried again", err)
+	}
+}
+
+// inTurn does something while this replica alone has the queue.
+func (l *Ledger) inTurn(ctx context.Context, do func(context.Context) error) error {
+	held, err := l.Rows.Acquire(ctx, leaseDebts, l.Holder, turn)
+	if err != nil || !held {
+		return err
+	}
+	return do(ctx)
+}
+
+// settle deals with all rows that are due. It asks first and takes the queue
+// only where there is something in it: most of the time there is nothing.
+func (l *Ledger) settle(ctx context.Context) error {
+	for ctx.Err() == nil {
+		due, err := l.Rows.DueTokens(ctx, l.payable(), batch)
+		if err != nil {
+			return err
+		}
+		for _, t := range due {
+			err := l.inTurn(ctx, func(ctx context.Context) error { return l.settleOne(ctx, t) })
+			if err != nil {
+				return err
+			}
+		}
+		if len(due) < batch {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// payable are the states whose rows can be dealt with now.
+func (l *Ledger) payable() []string {
+	states := []string{Intent, Unknown, Live}
+	if l.budget.open() {
+		states = append(states, Revoking)
+	}
+	return states
+}
+
+// settleOne does what is due about a row. That somebody else changed it in the
+// meantime is no failure: then nothing is due of what was read.
+func (l *Ledger) settleOne(ctx context.Context, t store.Token) error {
+	err := l.dueNow(ctx, t)
+	if errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (l *Ledger) dueNow(ctx context.Context, t store.Token) error {
+	if until := lastsUntil(t); t.State != Intent && !until.IsZero() && !l.Now().Before(until) {
+		_, err := l.move(ctx, t, Gone, "it has expired", nil)
+		return err
+	}
+	switch t.State {
+	case Intent:
+		return l.giveUp(ctx, t)
+	case Revoking:
+		return l.pay(ctx, t)
+	default:
+		return nil
+	}
+}
+
+// giveUp takes an intent whose process died, or took too long, for what it is:
+// the token of one that has an id has to go, since nobody has its secret, and
+// one without may turn up.
+func (l *Ledger) giveUp(ctx context.Context, t store.Token) error {
+	const cause = "the mint was not finished"
+	if t.ID == "" {
+		return l.lose(ctx, t, cause)
+	}
+	t.Due = l.Now()
+	_, err := l.move(ctx, t, Revoking, cause, nil)
+	return err
+}
+
+// pay tries to delete a token for good.
+func (l *Ledger) pay(ctx context.Context, t store.Token) error {
+	if !l.budget.take() {
+		return nil
+	}
+	call := Call{ID: t.ID, Team: t.Team, Credential: t.Credential, Cause: t.Cause}
+	err := l.API.Delete(ctx, call)
+	if err == nil {
+		err = l.prove(ctx, call)
+	}
+	_, err = l.Deleted(ctx, t, err)
+	return err
+}
+
+// errStillThere is an answer to a deletion that turned out not to be true.
+var errStillThere = errors.New("upstream said that it deleted the token, and still has it")
+
+// prove asks for a token that upstream says is deleted. No answer but that
+// there is none will do.
+func (l *Ledger) prove(ctx context.Context, c Call) error {
+	_, err := l.API.Read(ctx, c)
+	if err == nil {
+		return errStillThere
+	}
+	return err
+}
+
+// Deleted says how an attempt to delete a token ended: with ErrNone, which is
+// proof that it is gone, or with any other error, after which it is tried
+// again. Without an error upstream has said that it did, and is asked.
+func (l *Ledger) Deleted(ctx context.Context, t store.Token, outcome error) (store.Token, error) {
+	if outcome == nil {
+		outcome = l.prove(ctx, Call{ID: t.ID, Team: t.Team, Credential: t.Credential, Cause: "to prove its deletion"})
+	}
+	if errors.Is(outcome, ErrNone) {
+		return l.move(ctx, t, Gone, t.Cause, nil)
+	}
+	t.Attempts++
+	t.Failure = outcome.Error()
+	t.Due = l.Now().Add(pause(t.Attempts))
+	if wait, ok := errors.AsType[*Wait](outcome); ok {
+		until := l.budget.hold(wait.For)
+		if until.After(t.Due) {
+			t.Due = until
+		}
+	}
+	return l.Rows.UpdateToken(ctx, t, nil)
+}
+
+// pause is how long to wait after so many attempts: doubled each time, up to
+// a bound, and never the same for all that failed at one time.
+func pause(attempts int) time.Duration {
+	d := longPause
+	if attempts < 11 {
+		d = min(firstPause<<(attempts-1), longPause)
+	}
+	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, nobody gains by guessing it
+}
+
+// sweep owes the end of what is live although its credential is not.
+func (l *Ledger) sweep(ctx context.Context) error {
+	const cause = "its credential was revoked or has expired"
+	for {
+		list, err := l.Rows.StrandedTokens(ctx, batch)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			if _, err := l.Revoke(ctx, t, cause, 0); err != nil && !errors.Is(err, store.ErrChanged) {
+				return err
+			}
+		}
+		if len(list) < batch {
+			break
+		}
+	}
+	for _, id := range l.API.Ended(l.Now()) {
+		if _, err := l.Cascade(ctx, id, cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) count(ctx context.Context) error {
+	counts, err := l.Rows.TokenCounts(ctx)
+	if err == nil {
+		l.Events.Tokens(counts)
+	}
+	return err
+}

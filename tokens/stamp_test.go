@@ -1,0 +1,130 @@
+package tokens_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/scopegate/scopegate/tokens"
+)
+
+const gatewayID = "abcdefg2"
+
+func stamper(t testing.TB, gateway, key string) *tokens.Stamper {
+	t.Helper()
+	k, err := tokens.NewStampKey([]byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tokens.NewStamper(gateway, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStampTellsItsOwn(t *testing.T) {
+	s := stamper(t, gatewayID, "a key of the gateway")
+	nonce := tokens.NewNonce()
+	name := s.Stamp("billing", nonce, "nightly job")
+	if len(name) != len("nightly job")+tokens.StampLength {
+		t.Errorf("%q: the stamp has another length than it says", name)
+	}
+	got, genuine := s.Read(name)
+	if !genuine || got.Nonce != nonce || got.Gateway != gatewayID {
+		t.Errorf("%+v, %v", got, genuine)
+	}
+	if tokens.Unstamped(name) != "nightly job" {
+		t.Errorf("unstamped: %q", tokens.Unstamped(name))
+	}
+	other, _ := s.Read(s.Stamp("sales", nonce, "nightly job"))
+	if other.Team == got.Team {
+		t.Error("two teams have one hash")
+	}
+	for what, forged := range map[string]string{
+		"another name":         "nightly jo" + name[len("nightly job"):],
+		"a longer name":        "x" + name,
+		"another nonce":        strings.Replace(name, nonce, tokens.NewNonce(), 1),
+		"another gateway's":    stamper(t, "22222222", "a key of the gateway").Stamp("billing", nonce, "nightly job"),
+		"another key's":        stamper(t, gatewayID, "a key of another one").Stamp("billing", nonce, "nightly job"),
+		"in upper case":        strings.ToUpper(name),
+		"a stamp upon a stamp": name + name[len("nightly job"):],
+		"cut off":              name[:len(name)-1],
+		"none":                 "nightly job",
+	} {
+		if _, genuine := s.Read(forged); genuine {
+			t.Errorf("%s is taken for genuine: %q", what, forged)
+		}
+	}
+}
+
+func TestLooksStamped(t *testing.T) {
+	name := stamper(t, gatewayID, "a key of the gateway").Stamp("billing", tokens.NewNonce(), "x")
+	for text, want := range map[string]bool{
+		name:                  true,
+		strings.ToUpper(name): true,
+		name + " ":            false,
+		name[2:]:              false,
+		strings.Replace(name, "-sg-", "-ſg-", 1): false, // folds to s
+		"": false,
+	} {
+		if got := tokens.LooksStamped(text); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+		if cut := tokens.Unstamped(text); (cut != text) != want {
+			t.Errorf("%q becomes %q", text, cut)
+		}
+	}
+}
+
+func TestStampKeyNeverPrints(t *testing.T) {
+	const secret = "canary-canary-canary"
+	k, err := tokens.NewStampKey([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tokens.NewStamper(gatewayID, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"key": k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := fmt.Sprintf("%x", k.Derive("stamp"))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		text = fmt.Appendf(text, verb+verb, k, s)
+	}
+	if strings.Contains(string(text), secret) || strings.Contains(string(text), sum) {
+		t.Errorf("printed: %s", text)
+	}
+	if _, err := tokens.NewStampKey([]byte("short")); err == nil {
+		t.Error("a short key is taken")
+	}
+	for _, id := range []string{"", "abcdefg", "ABCDEFG2", "abcdefg1", "abcdefgh2"} {
+		if _, err := tokens.NewStamper(id, k); err == nil {
+			t.Errorf("the gateway id %q is taken", id)
+		}
+	}
+	if _, err := tokens.NewStamper(gatewayID, tokens.StampKey{}); err == nil {
+		t.Error("no key is taken")
+	}
+}
+
+func FuzzStamp(f *testing.F) {
+	s := stamper(f, gatewayID, "a key of the gateway")
+	f.Add("billing", "nightly job")
+	f.Add("", s.Stamp("billing", tokens.NewNonce(), "x"))
+	f.Fuzz(func(t *testing.T, team, name string) {
+		nonce := tokens.NewNonce()
+		stamped := s.Stamp(team, nonce, name)
+		got, genuine := s.Read(stamped)
+		if !genuine || got.Nonce != nonce || tokens.Unstamped(stamped) != name {
+			t.Errorf("%q is read as %+v, %v", stamped, got, genuine)
+		}
+		if _, genuine := s.Read(name); genuine && !tokens.LooksStamped(name) {
+			t.Errorf("%q is genuine without the form of a stamp", name)
+		}
+	})
+}
