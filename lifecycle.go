@@ -1,11 +1,13 @@
 package scopegate
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
@@ -40,8 +42,22 @@ func (g *Gateway) change(do func(*credential.Registry) (store.Credential, error)
 		g.room.cache.Forget(c.ID)
 		if err == nil {
 			g.meter.CredentialChanged(c.Kind)
+			g.cascade(c)
 		}
 	})
+}
+
+// cascade owes the end of what a revoked credential has made. Where that fails
+// the ledger's next sweep does it: what is revoked stands in the store.
+func (g *Gateway) cascade(c credential.Change) {
+	if c.Kind != credential.KindRevoke {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
+	defer cancel()
+	if _, err := g.room.ledger.Cascade(ctx, c.ID, "its credential was revoked"); err != nil {
+		g.logger.Warn("the tokens of a revoked credential could not be marked for deletion; that is tried again", zap.Error(err))
+	}
 }
 
 // registry judges by this configuration's policy.

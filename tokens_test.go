@@ -425,6 +425,39 @@ func TestIdempotentMints(t *testing.T) {
 	}
 }
 
+// A credential's end is the end of what it made; its rotation and suspension
+// are not.
+func TestCascade(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	_, key := w.newKey(t, "red")
+	if rec := w.with(t, key, "POST", "/api/v1/token", mint(48*time.Hour)); rec.Code != 200 {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	change := func(do func(*credential.Registry) (store.Credential, error)) {
+		t.Helper()
+		if _, err := w.change(do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(r *credential.Registry) (store.Credential, error) {
+		row, _, err := r.Rotate(t.Context(), key.ID(), credential.Rotation{})
+		return row, err
+	})
+	change(func(r *credential.Registry) (store.Credential, error) {
+		return r.Suspend(t.Context(), key.ID(), credential.Edit{})
+	})
+	if list, err := w.room.rows.StrandedTokens(t.Context(), 10); err != nil || len(list) != 0 || len(w.rowsIn(t, ledger.Live)) != 1 {
+		t.Errorf("after a rotation and a suspension: %+v, %v", list, err)
+	}
+	change(func(r *credential.Registry) (store.Credential, error) {
+		return r.Revoke(t.Context(), key.ID(), credential.Edit{})
+	})
+	if n := len(w.rowsIn(t, ledger.Live)); n != 0 {
+		t.Errorf("%d live tokens of a revoked credential", n)
+	}
+	w.ends(t)
+}
+
 // Of two mints with one idempotency key at once, one is made.
 func TestIdempotentMintsAtOnce(t *testing.T) {
 	w := newWorld(t, strings.Replace(tokenTeam, "max_live 2", "", 1))
