@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -213,6 +214,31 @@ func TestOldCountsAreForgotten(t *testing.T) {
 	}
 	if spend("billing", "2026-11-20") {
 		t.Error("a call that was late at midnight was given what was spent already")
+	}
+}
+
+// Answers are kept for a day. Were they kept for good, a busy team's would be
+// most of the database.
+func TestOldAnswersAreForgotten(t *testing.T) {
+	dsn := pgtest.Database(t)
+	s := open(t, dsn, "default")
+	promise := func(n int, until time.Time) {
+		t.Helper()
+		row := store.Token{Nonce: fmt.Sprint(n), Team: "billing", State: "intent"}
+		answer := &store.Answer{Key: [32]byte{byte(n)}, Nonce: row.Nonce, Until: until}
+		if _, err := s.InsertToken(t.Context(), row, store.TokenBounds{}, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 25 {
+		promise(n, time.Now().Add(time.Hour))
+	}
+	shell(t, dsn, `UPDATE scopegate_answers SET until = now() - interval '1 hour' WHERE CAST(nonce AS INTEGER) > 0`)
+	for n, want := range []int{16, 7, 4} { // ten at once, until those are left that were not over
+		promise(100+n, time.Now().Add(time.Hour))
+		if got := ask[int](t, dsn, `SELECT count(*) FROM scopegate_answers`); got != want {
+			t.Errorf("%d answers are kept, want %d", got, want)
+		}
 	}
 }
 

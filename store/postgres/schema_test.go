@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,27 @@ func TestEarlierVersionsGoOnBesideALaterOne(t *testing.T) {
 	}
 }
 
+// A store of an earlier version keeps what it has, and its replicas go on.
+func TestOpenOfAnEarlierVersion(t *testing.T) {
+	dsn := pgtest.Database(t)
+	if err := postgres.MigrateTo(t.Context(), dsn, 1); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, dsn, `INSERT INTO scopegate_credentials (gateway, id, team, name, state, note, static, created, created_by, changed, revision)
+		VALUES ('default', 'id', 'billing', 'ci', 'active', '', false, now(), 'ops', now(), 1)`)
+	s := open(t, dsn, "default")
+	if c, err := s.Credential(t.Context(), "id"); err != nil || c.Name != "ci" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	row := store.Token{Nonce: "n", Team: "billing", Credential: "id", State: "intent"}
+	if _, err := s.InsertToken(t.Context(), row, store.TokenBounds{Live: 1}, nil); err != nil {
+		t.Error(err)
+	}
+	if least := ask[string](t, dsn, `SELECT value FROM scopegate_meta WHERE key = 'min_reader'`); least != "1" {
+		t.Errorf("the earlier version may no longer use it: %s", least)
+	}
+}
+
 // A collation of the system's sorts pages its own way, and a new version of it
 // breaks the indexes.
 func TestKeysSortByBytes(t *testing.T) {
@@ -119,11 +141,30 @@ func TestKeysSortByBytes(t *testing.T) {
 	}
 }
 
+// large finds a table in a plan that is read whole and may have a million rows.
+var large = regexp.MustCompile(`Seq Scan on scopegate_(credentials|generations|tokens|answers)`)
+
+// manyTokens are a hundred thousand of ten large teams, ten of a small one, and
+// answers of which the time of half is over.
+var manyTokens = []string{
+	`INSERT INTO scopegate_tokens (gateway, nonce, id, team, credential, state, cause, adopted, name, expires_at, created, created_by,
+			changed, version, attempts, due, failure)
+		SELECT 'default', 'n' || n, 'id' || n, CASE WHEN n % 10000 = 7 THEN 'small' ELSE 'team' || n % 10 END, 'key' || n % 1000,
+			CASE WHEN n % 5 = 0 THEN 'gone' ELSE 'live' END, '', false, 'token', '', now(), '', now(), 1, 0,
+			CASE WHEN n % 5 > 0 THEN now() + interval '1 day' END, ''
+		FROM generate_series(1, 100000) n`,
+	`INSERT INTO scopegate_answers (gateway, key, nonce, generation, body, until)
+		SELECT 'default', decode(lpad(to_hex(n), 64, '0'), 'hex'), 'n' || n, 1, decode(repeat('00', 32), 'hex'),
+			now() + (n - 5000) * interval '1 second' FROM generate_series(1, 10000) n`,
+	`VACUUM scopegate_tokens`, // as the database does by itself in time; without, nothing is read from an index alone
+}
+
 // What a request waits for, and what each replica asks each second, must cost
 // the same with a million credentials.
 func TestStatementsUseIndexes(t *testing.T) {
 	dsn := pgtest.Database(t)
 	open(t, dsn, "default")
+	shell(t, dsn, manyTokens...)
 	shell(t, dsn, `SET session_replication_role = replica`, // which checks no foreign key
 		`INSERT INTO scopegate_credentials (gateway, id, team, name, state, note, static, created, created_by, changed, revision)
 			SELECT 'default', 'id' || n, 'team' || n % 10, 'key' || n, 'active', '', false, now(), '', now(), n FROM generate_series(1, 100000) n`,
@@ -134,6 +175,14 @@ func TestStatementsUseIndexes(t *testing.T) {
 	now := time.Now()
 	page := func(f store.Filter) []any {
 		query, args := postgres.PageQuery("default", f, 101)
+		return append([]any{query}, args...)
+	}
+	tokenPage := func(f store.TokenFilter) []any {
+		query, args := postgres.TokenPageQuery("default", f, 101)
+		return append([]any{query}, args...)
+	}
+	move := func(f store.TokenFilter) []any {
+		query, args := postgres.MoveQuery("default", f, "live", "revoking", "")
 		return append([]any{query}, args...)
 	}
 	tests := []struct {
@@ -150,12 +199,28 @@ func TestStatementsUseIndexes(t *testing.T) {
 		{"page", "(id > 'id5'::text)", page(store.Filter{After: "id5"})},
 		{"page of a team", "(team = 'team7'::text) AND (id > 'id5'::text)", page(store.Filter{Team: "team7", After: "id5"})},
 		{"page by states", "(id > 'id5'::text)", page(store.Filter{States: []string{"active"}, After: "id5"})},
+
+		{"token", "scopegate_tokens_id", []any{postgres.TokenQuery, "default", "id7"}},
+		{"token by nonce", "scopegate_tokens_pkey", []any{postgres.NonceQuery, "default", "n7"}},
+		{"tokens by ids", "scopegate_tokens_id", []any{postgres.FindQuery, "default", []string{"id7", "id8"}, []string{}}},
+		{"tokens by nonces", "scopegate_tokens_pkey", []any{postgres.FindQuery, "default", []string{}, []string{"n7", "n8"}}},
+		{"page of tokens", "scopegate_tokens_pkey", tokenPage(store.TokenFilter{States: []string{"live"}, After: "n5"})},
+		{"page of a team's tokens", "scopegate_tokens_team_page", tokenPage(store.TokenFilter{Team: "team7", After: "n5"})},
+		{"page of a credential's tokens", "scopegate_tokens_credential_page", tokenPage(store.TokenFilter{Credential: "key7", After: "n5"})},
+		{"a team's live tokens", "Index Only Scan using scopegate_tokens_team", []any{postgres.TeamIDsQuery, "default", "small"}},
+		{"places of tokens", "Index Only Scan using scopegate_tokens_team", []any{postgres.TokenPlacesQuery, "default", "small", 50}},
+		{"due tokens", "scopegate_tokens_due", []any{postgres.DueQuery, "default", []string{"live", "revoking"}, 50}},
+		{"counts of tokens", "Index Only Scan using scopegate_tokens_credential", []any{postgres.TokenCountsQuery, "default"}},
+		{"move of a team", "scopegate_tokens_team", move(store.TokenFilter{Team: "small"})},
+		{"move of a credential", "scopegate_tokens_credential", move(store.TokenFilter{Credential: "key7"})},
+		{"those who minted", "Index Only Scan using scopegate_tokens_credential", []any{postgres.StrandedQuery, "default", 50}},
+		{"those who minted and ended", "scopegate_credentials_pkey", []any{postgres.StrandedQuery, "default", 50}},
+		{"old answers", "scopegate_answers_until", []any{postgres.ForgetAnswersQuery, "default", 10}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			plan := explain(t, dsn, tt.query[0].(string), tt.query[1:])
-			if !strings.Contains(plan, tt.want) || strings.Contains(plan, "Seq Scan on scopegate_credentials") ||
-				strings.Contains(plan, "Seq Scan on scopegate_generations") {
+			if !strings.Contains(plan, tt.want) || large.MatchString(plan) {
 				t.Error(plan)
 			}
 		})

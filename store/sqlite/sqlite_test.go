@@ -130,6 +130,31 @@ func TestOldCountsAreForgotten(t *testing.T) {
 	}
 }
 
+// Answers are kept for a day. Were they kept for good, a busy team's would be
+// most of the database.
+func TestOldAnswersAreForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path, "default")
+	promise := func(n int, until time.Time) {
+		t.Helper()
+		row := store.Token{Nonce: fmt.Sprint(n), Team: "billing", State: "intent"}
+		answer := &store.Answer{Key: [32]byte{byte(n)}, Nonce: row.Nonce, Until: until}
+		if _, err := s.InsertToken(t.Context(), row, store.TokenBounds{}, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 25 {
+		promise(n, time.Now().Add(time.Hour))
+	}
+	shell(t, path, `UPDATE scopegate_answers SET until = 1 WHERE CAST(nonce AS INTEGER) > 0`)
+	for n, want := range []int{16, 7, 4} { // ten at once, until those are left that were not over
+		promise(100+n, time.Now().Add(time.Hour))
+		if got := int(column(t, path, `SELECT count(*) FROM scopegate_answers`)[0]); got != want {
+			t.Errorf("%d answers are kept, want %d", got, want)
+		}
+	}
+}
+
 // Whatever instant a caller gives up at, he hears that it was he, and what was
 // not answered as stored is not.
 func TestCallsEndWithTheirContexts(t *testing.T) {

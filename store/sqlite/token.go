@@ -59,11 +59,12 @@ func (s *Store) FindTokens(ctx context.Context, ids, nonces []string) (found []s
 	return found, err
 }
 
-// findQuery is a union, since of two conditions in one SQLite uses no index.
-const findQuery = `SELECT ` + tokenColumns + ` FROM scopegate_tokens
-		WHERE gateway = ?1 AND id IN (SELECT value FROM json_each(?2))
-	UNION SELECT ` + tokenColumns + ` FROM scopegate_tokens
-		WHERE gateway = ?1 AND nonce IN (SELECT value FROM json_each(?3))
+// findQuery finds the nonces of the ids first: of two conditions on one row
+// SQLite uses no index.
+const findQuery = `SELECT ` + tokenColumns + ` FROM scopegate_tokens WHERE gateway = ?1 AND nonce IN (
+		SELECT value FROM json_each(?3)
+		UNION SELECT nonce FROM scopegate_tokens INDEXED BY scopegate_tokens_id
+			WHERE gateway = ?1 AND id IN (SELECT value FROM json_each(?2)))
 	ORDER BY nonce`
 
 // Tokens returns a page of the rows that the filter chooses, in the order of

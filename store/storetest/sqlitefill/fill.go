@@ -1,6 +1,6 @@
-// Package sqlitefill makes SQLite stores of very many credentials for benches,
-// in one transaction: no gateway has to, and one by one it would take an hour.
-// It knows the tables as store/sqlite has them, and no rule.
+// Package sqlitefill makes SQLite stores of very many credentials or tokens for
+// benches, in one transaction: no gateway has to, and one by one it would take
+// an hour. It knows the tables as store/sqlite has them, and no rule.
 package sqlitefill
 
 import (
@@ -14,8 +14,39 @@ import (
 
 // Fill adds n active credentials of a team to a new store of the gateway
 // default, each with the id and the hash that next returns.
-func Fill(ctx context.Context, path, team string, n int, next func(i int) (id string, hash [32]byte)) (err error) {
-	st, err := sqlite.Open(ctx, path, "default") // makes the tables
+func Fill(ctx context.Context, path, team string, n int, next func(i int) (id string, hash [32]byte)) error {
+	return fill(ctx, path, func(tx *sql.Tx) error {
+		credential, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_credentials
+			(gateway, id, team, name, state, note, static, created, created_by, changed, revision)
+			VALUES ('default', ?, ?, ?, 'active', '', 0, 1, 'fill', 1, ?)`)
+		if err != nil {
+			return err
+		}
+		defer credential.Close()
+		generation, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_generations
+			(gateway, id, number, hash, created, ends_on_use) VALUES ('default', ?, 1, ?, 1, 0)`)
+		if err != nil {
+			return err
+		}
+		defer generation.Close()
+		for i := range n {
+			id, hash := next(i)
+			if _, err := credential.ExecContext(ctx, id, team, fmt.Sprintf("c%d", i), i+1); err != nil {
+				return err
+			}
+			if _, err := generation.ExecContext(ctx, id, hash[:]); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO scopegate_gateways (gateway, revision) VALUES ('default', ?)
+			ON CONFLICT (gateway) DO UPDATE SET revision = excluded.revision`, n)
+		return err
+	})
+}
+
+// fill makes the tables, if there are none, and runs a transaction on them.
+func fill(ctx context.Context, path string, rows func(tx *sql.Tx) error) (err error) {
+	st, err := sqlite.Open(ctx, path, "default")
 	if err != nil {
 		return err
 	}
@@ -32,30 +63,7 @@ func Fill(ctx context.Context, path, team string, n int, next func(i int) (id st
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // it was committed, or there is another error
-	credential, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_credentials
-		(gateway, id, team, name, state, note, static, created, created_by, changed, revision)
-		VALUES ('default', ?, ?, ?, 'active', '', 0, 1, 'fill', 1, ?)`)
-	if err != nil {
-		return err
-	}
-	defer credential.Close()
-	generation, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_generations
-		(gateway, id, number, hash, created, ends_on_use) VALUES ('default', ?, 1, ?, 1, 0)`)
-	if err != nil {
-		return err
-	}
-	defer generation.Close()
-	for i := range n {
-		id, hash := next(i)
-		if _, err := credential.ExecContext(ctx, id, team, fmt.Sprintf("c%d", i), i+1); err != nil {
-			return err
-		}
-		if _, err := generation.ExecContext(ctx, id, hash[:]); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO scopegate_gateways (gateway, revision) VALUES ('default', ?)
-		ON CONFLICT (gateway) DO UPDATE SET revision = excluded.revision`, n); err != nil {
+	if err := rows(tx); err != nil {
 		return err
 	}
 	return tx.Commit()
