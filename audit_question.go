@@ -27,7 +27,7 @@ const exitNothing = exitRefused
 
 // questionCommands are the commands that read audit logs.
 func questionCommands() []*cobra.Command {
-	return []*cobra.Command{auditSearchCommand(), auditStatsCommand()}
+	return []*cobra.Command{auditSearchCommand(), auditStatsCommand(), auditShowCommand(), auditReplayCommand()}
 }
 
 // nothingError says that no record is an answer.
@@ -42,6 +42,9 @@ func answers(run func(cmd *cobra.Command, args []string) error) func(*cobra.Comm
 		err := run(cmd, args)
 		if _, ok := errors.AsType[*nothingError](err); ok {
 			return exit(cmd, exitNothing, err)
+		}
+		if _, ok := errors.AsType[*changedError](err); ok {
+			return exit(cmd, exitChanged, err)
 		}
 		return err
 	}
@@ -199,13 +202,18 @@ var filters = []struct {
 	{"id", query.UUID, "with this decision id", nil},
 }
 
-func operationNames() []string {
+// catalogued are all operations that any configuration knows.
+func catalogued() []*scopes.Operation {
 	router, err := scopes.NewRouter(true, whoami)
 	if err != nil {
 		return nil // the catalogue's own tests hold that there is none
 	}
+	return router.Operations()
+}
+
+func operationNames() []string {
 	var names []string
-	for _, op := range router.Operations() {
+	for _, op := range catalogued() {
 		names = append(names, op.ID)
 	}
 	return names

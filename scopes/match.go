@@ -272,6 +272,10 @@ func IsUUID(s string) bool {
 	return true
 }
 
+// AddedPrefix begins the id of an operation that an operator added. Its method
+// and its path follow.
+const AddedPrefix = "operator:"
+
 // NewOperation makes an operation that an operator knows of and the
 // catalogue does not. The scope must be a documented one, the path lie under
 // /api/v1/ and outside of the token API, whose operations the gateway treats
@@ -308,7 +312,7 @@ func NewOperation(method, path, scope string) (*Operation, error) {
 		body = MemberBody // either says that it may set a password
 	}
 	return &Operation{
-		ID: "operator:" + method + " " + path, Method: method, Path: path, Body: body,
+		ID: AddedPrefix + method + " " + path, Method: method, Path: path, Body: body,
 		PathEvidence: Operator, RequestEvidence: Operator, ResponseEvidence: Operator,
 		scope: s, segments: segments,
 	}, nil
