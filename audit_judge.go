@@ -19,6 +19,7 @@ const (
 	gapCaller     = "who asked: nobody was identified, and keys are not recorded"
 	gapPath       = "the path: none of the operations was named"
 	gapBody       = "the body"
+	gapReason     = "why it was refused, in a word of this version"
 	gapLimits     = "how full the limits were"
 	gapCredential = "what the credential narrows: it is stored, not configured"
 )
@@ -132,10 +133,13 @@ func (j *judge) body(e *query.Entry, op *scopes.Operation, id *policy.Identity, 
 			return unknownFor(gapLimits)
 		case policy.MemberPassword:
 			return is(policy.DecideBody(id, true))
-		case policy.InvalidID, policy.UnsupportedMediaType, policy.ContentEncoding, policy.BodyTooLarge, policy.UnexpectedBody,
-			policy.MalformedBody, policy.MintInvalid, policy.TokenNotFound, policy.AuditUnavailable, policy.StoreUnavailable,
-			policy.ClockSkew, policy.NoLedger:
-			return is(was) // no configuration changes these
+		case policy.Undecided:
+			return unknownFor(gapReason)
+		case policy.ClientAddress, policy.UnknownPath, policy.MethodNotAllowed, policy.OperationOff, policy.InsufficientScope,
+			policy.MintNotGranted, policy.MintScopes, policy.MintExpiry, policy.MintAddresses:
+			// The configuration's own, which are judged again.
+		default:
+			return is(was) // no configuration changes it
 		}
 	}
 	switch {

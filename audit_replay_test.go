@@ -40,7 +40,7 @@ func configured(r audit.Record) audit.Record {
 	return r
 }
 
-func minted(scopes ...string) audit.Record {
+func mintOf(scopes ...string) audit.Record {
 	r := configured(allowed("red", "createToken", "token.create"))
 	r.RequestedScopes, r.GrantedScopes = scopes, scopes
 	r.ExpiresAt, r.AllowedIPs = "2026-12-20 13:00:00", []string{"203.0.113.10"}
@@ -85,12 +85,12 @@ func TestAuditReplayJudges(t *testing.T) {
 		{"an operation that was added and is not any more", same, same, allowed("red", "operator:GET /api/v1/new/{id}", "devices.read"), "allowed>unknown_path"},
 		{"and one that is", "upstream", "operation GET /api/v1/new/{id} members.read\n upstream", allowed("red", "operator:GET /api/v1/new/{id}", "members.read"), "same"},
 		{"one in place of an inferred one", "upstream", "operation DELETE /api/v1/group/{groupId} members.read\n upstream", allowed("red", "deleteGroup", "groups.delete"), "same"},
-		{"a mint within", same, same, minted("members.read"), "same"},
-		{"a mint of too much", "scopes members.read members.read-all", "scopes members.read-all", minted("members.read"), "allowed>mint_scopes"},
-		{"a mint for too long", "max_ttl 30d", "max_ttl 7d", minted("members.read"), "allowed>mint_expiry"},
-		{"a mint for another network", "203.0.113.0/24", "203.0.113.0/29", minted("members.read"), "allowed>mint_addresses"},
-		{"a mint that was narrowed, and again would be", "max_ttl 30d", "max_ttl 30d\n clamp", with(minted("members.read"), func(r *audit.Record) { r.Clamped = []string{"expires_at"} }), "same"},
-		{"a mint that was narrowed, and would be refused", same, same, with(minted("members.read"), func(r *audit.Record) { r.Clamped = []string{"expires_at"} }), gapBody + ": what was asked for before it was narrowed"},
+		{"a mint within", same, same, mintOf("members.read"), "same"},
+		{"a mint of too much", "scopes members.read members.read-all", "scopes members.read-all", mintOf("members.read"), "allowed>mint_scopes"},
+		{"a mint for too long", "max_ttl 30d", "max_ttl 7d", mintOf("members.read"), "allowed>mint_expiry"},
+		{"a mint for another network", "203.0.113.0/24", "203.0.113.0/29", mintOf("members.read"), "allowed>mint_addresses"},
+		{"a mint that was narrowed, and again would be", "max_ttl 30d", "max_ttl 30d\n clamp", with(mintOf("members.read"), func(r *audit.Record) { r.Clamped = []string{"expires_at"} }), "same"},
+		{"a mint that was narrowed, and would be refused", same, same, with(mintOf("members.read"), func(r *audit.Record) { r.Clamped = []string{"expires_at"} }), gapBody + ": what was asked for before it was narrowed"},
 		{"a refused mint of scopes", same, same, with(configured(denied("red", "createToken", "token.create", "mint_scopes")), func(r *audit.Record) { r.RequestedScopes = []string{"groups.read"} }), "same"},
 		{"a refused mint of scopes that are there now", same, same, with(configured(denied("red", "createToken", "token.create", "mint_scopes")), func(r *audit.Record) { r.RequestedScopes = []string{"members.read"} }), gapBody},
 		{"a mint refused for its end", same, same, configured(denied("red", "createToken", "token.create", "mint_expiry")), gapBody},
@@ -100,6 +100,8 @@ func TestAuditReplayJudges(t *testing.T) {
 		{"a password refused", "allowed_ips 192", "member_passwords\n allowed_ips 192", configured(denied("red", "updateMember", "members.update", "member_password")), "member_password>allowed"},
 		{"limited", same, same, configured(denied("red", "listMembers", "members.read-all", "rate_limited")), gapLimits},
 		{"limited, and not granted any more", "members.* ", "", configured(denied("red", "listMembers", "members.read-all", "rate_limited")), "other"},
+		{"for a reason of another version", same, same, configured(denied("red", "listMembers", "members.read-all", "full_moon")), gapReason},
+		{"the store could not be reached", same, same, configured(denied("red", "listMembers", "members.read-all", "store_unavailable")), "same"},
 		{"nobody", same, same, audit.Record{Phase: audit.Decided, Decision: audit.Deny, Reason: "no_credential"}, gapCaller},
 		{"no operation", same, same, denied("red", "", "", "unknown_path"), gapPath},
 		{"no operation, from another network", same, same, with(denied("red", "", "", "client_address"), func(r *audit.Record) { r.ClientIP = "198.51.100.1" }), "same"},
