@@ -157,25 +157,30 @@ func (j *judge) mint(e *query.Entry, op *scopes.Operation, id *policy.Identity) 
 	if id.Team.Mint == nil {
 		return is(policy.MintNotGranted)
 	}
-	requested, granted := e.List(query.RequestedScopes), e.List(query.GrantedScopes)
-	if len(granted) == 0 {
-		return j.refusedMint(requested, id)
+	if !e.Has(query.GrantedScopes) {
+		return j.refusedMint(e.List(query.RequestedScopes), id)
 	}
 	clamped := e.List(query.Clamped)
 	if slices.ContainsFunc(clamped, func(field string) bool { return field != "allowed_scopes" }) && !id.Team.Mint.Clamp {
 		return unknownFor(gapBody + ": what was asked for before it was narrowed")
 	}
-	body, err := json.Marshal(map[string]any{
-		"name": "replayed", "allowed_scopes": requested,
-		"allowed_ips": e.List(query.AllowedIPs), "expires_at": e.Text(query.ExpiresAt),
-	})
-	if err != nil {
-		return unknownFor(gapBody)
-	}
-	if _, no := j.rules.shape(op, id, body, e.Time()); no != nil {
+	if _, no := j.rules.shape(op, id, recordedMint(e), e.Time()); no != nil {
 		return is(no.reason)
 	}
 	return is(policy.Allowed)
+}
+
+// recordedMint is the body of a mint, as far as it is recorded: what was asked
+// for where that could be had, and what was granted else.
+func recordedMint(e *query.Entry) []byte {
+	body, err := json.Marshal(map[string]any{
+		"name": "replayed", "allowed_scopes": e.List(query.RequestedScopes),
+		"allowed_ips": e.List(query.AllowedIPs), "expires_at": e.Text(query.ExpiresAt),
+	})
+	if err != nil {
+		return nil // texts alone: there is none
+	}
+	return body
 }
 
 // refusedMint knows of a mint that was refused no more than its scopes, if

@@ -59,7 +59,7 @@ func newReplayed() *replayed {
 
 // add judges a record of a decision.
 func (p *replayed) add(e *query.Entry, j *judge) {
-	if !e.Is(query.Phase, string(audit.Decided)) || e.Has(query.Change) {
+	if !e.Is(query.Phase, string(audit.Decided)) || !e.ByCaller() {
 		return
 	}
 	r := j.rule(e)

@@ -150,7 +150,8 @@ func TestAuditReplayCounts(t *testing.T) {
 		records = append(records, r, endOf(r))
 	}
 	records = append(records, allowed("blue", "listGroups", "groups.read-all"), configured(denied("red", "getGroup", "groups.read", "insufficient_scope")),
-		audit.Record{Phase: audit.Decided, Change: "revoke", Team: "red", Decision: audit.Allow})
+		audit.Record{Phase: audit.Decided, Change: "revoke", Team: "red", Decision: audit.Allow},
+		audit.Record{Phase: audit.Decided, Operator: "scopegate", Operation: "revokeToken", Team: "red", Decision: audit.Allow})
 	out, errs, code := askLog(t, logged(t, records...), "replay", "--config", config, "-")
 	for _, want := range []string{
 		"judged      5: 1 unchanged, 0 for another reason", "denied now  3", "allowed now 1",

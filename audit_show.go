@@ -102,7 +102,7 @@ func explainer(found []loaded) (func(*query.Entry) *today, error) {
 	}
 	return func(e *query.Entry) *today {
 		g, ok := gateways[e.Text(query.Gateway)]
-		if !ok || !e.Is(query.Phase, string(audit.Decided)) || e.Has(query.Change) {
+		if !ok || !e.Is(query.Phase, string(audit.Decided)) || !e.ByCaller() {
 			return nil
 		}
 		return g.question.today(e, g.judge)

@@ -86,7 +86,7 @@ func (s *stats) print(w io.Writer) {
 	fieldLines(w,
 		[2]string{"looked at", spanOf(s.Totals)},
 		[2]string{"requests", fmt.Sprintf("%d: %d allowed, %d denied", s.Requests.Total(), s.Requests.Allowed, s.Requests.Denied)},
-		[2]string{"changes", fmt.Sprint(s.Changes)},
+		[2]string{"changes", fmt.Sprintf("%d, by operators and by the gateway itself", s.Changes)},
 		[2]string{"suppressed", fmt.Sprintf("%d failed identifications that were only counted", s.Suppressed)},
 		[2]string{"damaged", fmt.Sprintf("%d lines", s.Damaged)},
 	)

@@ -151,6 +151,10 @@ func (e *Entry) Parse(line logfile.Line) (record bool, err error) {
 // Has reports whether the record has the field.
 func (e *Entry) Has(f Field) bool { return e.raw[f] != nil }
 
+// ByCaller reports whether the record tells of a caller's request, and of
+// nothing that an operator or the gateway itself did.
+func (e *Entry) ByCaller() bool { return !e.Has(Change) && !e.Has(Operator) }
+
 // Text returns a text, "" where it is absent.
 func (e *Entry) Text(f Field) string { return unescape(e.raw[f]) }
 

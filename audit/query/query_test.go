@@ -168,6 +168,8 @@ func TestStats(t *testing.T) {
 		audit.Record{Phase: audit.Decided, Decision: audit.Deny, Reason: "missing_credential"},
 		audit.Record{Phase: audit.Decided, Change: "revoke", Team: "red", Decision: audit.Allow},
 		audit.Record{Phase: audit.Ended, Change: "revoke", Team: "red", Decision: audit.Allow},
+		audit.Record{Phase: audit.Decided, Operator: "scopegate", Team: "red", Operation: "revokeToken", Decision: audit.Allow},
+		audit.Record{Phase: audit.Ended, Operator: "scopegate", Team: "red", Operation: "revokeToken", Decision: audit.Allow, Reason: "allowed"},
 		audit.Record{Phase: audit.Summary, Suppressed: 7},
 	)
 	stats := query.NewStats()
@@ -176,7 +178,7 @@ func TestStats(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stats.Requests.Allowed != 2 || stats.Requests.Denied != 2 || stats.Changes != 1 || stats.Suppressed != 7 || stats.Records != 8 {
+	if stats.Requests.Allowed != 2 || stats.Requests.Denied != 2 || stats.Changes != 2 || stats.Suppressed != 7 || stats.Records != 10 {
 		t.Errorf("%+v", stats)
 	}
 	for name, c := range map[string]struct{ got, want []query.Count }{

@@ -85,7 +85,7 @@ func (c Counts) Top(n int) []Count {
 type Stats struct {
 	Records    int64
 	Requests   Count // that were decided
-	Changes    int64 // of credentials that were decided
+	Changes    int64 // by operators and by the gateway itself
 	Suppressed int64 // failed identifications that have no record each
 
 	Teams, Operations, Credentials, Clients Counts
@@ -107,10 +107,10 @@ func (s *Stats) Add(e *Entry) {
 	s.Records++
 	s.Suppressed += e.Number(Suppressed)
 	switch {
-	case e.Is(Phase, "ended") && !e.Has(Change):
+	case e.Is(Phase, "ended") && e.ByCaller():
 		s.Ended.count(e, Reason, true)
 	case !e.Is(Phase, "decided"):
-	case e.Has(Change):
+	case !e.ByCaller():
 		s.Changes++
 	default:
 		s.decided(e, e.Is(Decision, "allow"))
