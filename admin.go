@@ -72,6 +72,10 @@ type office interface {
 	change(do func(*credential.Registry) (store.Credential, error)) (store.Credential, error)
 	// read asks for credentials.
 	read(do func(*credential.Registry) error) error
+	// cascade has the tokens deleted that a credential made.
+	cascade(ctx context.Context, credential, cause string) (owed int, err error)
+	// ledgerRows asks for upstream tokens.
+	ledgerRows(do func(rows) error) error
 	// replicas are the processes that serve the gateway, and the store's time.
 	replicas(ctx context.Context) ([]store.Replica, time.Time, error)
 	// wait returns once every replica has seen a revision or serves no more.
@@ -110,6 +114,14 @@ func adminRoutes() []adminRoute {
 		{"GET" + ofGateway + "/health", (*call).showHealth},
 		{"GET" + ofGateway + "/teams", (*call).listTeams},
 		{"GET" + ofGateway + "/teams/{team}", (*call).showTeam},
+		{"POST" + ofGateway + "/teams/{team}/drain", (*call).drainTeam},
+		{"GET" + ofGateway + "/tokens", (*call).listTokens},
+		{"GET" + ofGateway + "/tokens/{id}", (*call).showToken},
+		{"POST" + ofGateway + "/tokens/{id}/revoke", (*call).revokeToken},
+		{"POST" + ofGateway + "/tokens:revoke", (*call).revokeTokens},
+		{"POST" + ofGateway + "/tokens:adopt", (*call).adoptToken},
+		{"POST" + ofGateway + "/tokens:reconcile", (*call).reconcile},
+		{"GET" + ofGateway + "/debt", (*call).listDebt},
 		{"GET" + ofGateway + "/replicas", (*call).listReplicas},
 		{"POST" + ofGateway + "/wait", (*call).wait},
 		{"GET" + ofGateway + "/credentials", (*call).listCredentials},

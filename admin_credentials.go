@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,6 +37,10 @@ type credentialView struct {
 	Revision    int64            `json:"revision"`
 	Generations []generationView `json:"generations"`
 	LastUse     *useView         `json:"last_use,omitempty"`
+
+	// Owed is how many tokens a suspension that cascades had marked for
+	// deletion.
+	Owed *int `json:"owed,omitempty"`
 
 	// Key is in the one answer that made it.
 	Key string `json:"key,omitempty"`
@@ -185,12 +190,13 @@ type changeBody struct {
 	TTL        span     `json:"ttl"`
 	Scopes     []string `json:"scopes"`
 	AllowedIPs []string `json:"allowed_ips"`
+	Cascade    bool     `json:"cascade"`
 }
 
 // changeFields are the members that a change's body may have.
 var changeFields = map[string][]string{
 	credential.KindRotate:  {"overlap", "until_used"},
-	credential.KindSuspend: {"note"},
+	credential.KindSuspend: {"note", "cascade"},
 	credential.KindResume:  {"note"},
 	credential.KindExtend:  {"note", "expires_at", "ttl"},
 	credential.KindNarrow:  {"note", "scopes", "allowed_ips", "expires_at"},
@@ -216,6 +222,15 @@ func (c *call) changeCredential(kind string) error {
 	}
 	v := c.view(row)
 	v.Key = key.Reveal()
+	if body.Cascade {
+		ctx, cancel := c.lasting()
+		defer cancel()
+		owed, err := c.office.cascade(ctx, row.ID, "its credential was suspended")
+		if err != nil {
+			return fmt.Errorf("the credential is suspended, but its tokens are not marked for deletion; suspend it again: %w", err)
+		}
+		v.Owed = &owed
+	}
 	c.tag(row)
 	return c.reply(http.StatusOK, v)
 }

@@ -46,6 +46,7 @@ const (
 	kindUnknownGateway    = "unknown-gateway"
 	kindUnknownTeam       = "unknown-team"
 	kindUnknownCredential = "unknown-credential"
+	kindUnknownToken      = "unknown-token"
 	kindRefused           = "refused"
 	kindState             = "state"
 	kindExists            = "exists"
@@ -67,6 +68,7 @@ var problemStatus = map[string]int{
 	kindUnknownGateway:    http.StatusNotFound,
 	kindUnknownTeam:       http.StatusNotFound,
 	kindUnknownCredential: http.StatusNotFound,
+	kindUnknownToken:      http.StatusNotFound,
 	kindRefused:           http.StatusUnprocessableEntity,
 	kindState:             http.StatusConflict,
 	kindExists:            http.StatusConflict,

@@ -31,7 +31,7 @@ func init() {
 // Commands returns the sub-commands of `caddy scopegate`, so that a binary of
 // our own can offer them at its top.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{keyCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(), healthCommand(), auditCommand()}
+	return []*cobra.Command{keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(), healthCommand(), auditCommand()}
 }
 
 // fail ends a command with exit code 1 after it has already said why.

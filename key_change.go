@@ -27,7 +27,15 @@ type keyChange struct {
 var keyChanges = []keyChange{
 	{
 		kind: credential.KindSuspend, short: "Stops stored credentials until they are resumed", bulk: true, waits: true,
-		example: "  scopegate key suspend 4fQ9aZ0bTx1k --note 'under investigation'\n  scopegate key suspend --team billing --unused-since 90d",
+		flags: func(cmd *cobra.Command, body map[string]any) func() {
+			cascade := cmd.Flags().Bool("cascade", false, "also have the tokens deleted that they made; with ids only")
+			return func() {
+				if *cascade {
+					body["cascade"] = true
+				}
+			}
+		},
+		example: "  scopegate key suspend 4fQ9aZ0bTx1k --note 'under investigation'\n  scopegate key suspend 4fQ9aZ0bTx1k --cascade\n  scopegate key suspend --team billing --unused-since 90d",
 	},
 	{
 		kind: credential.KindResume, short: "Puts suspended credentials in force again", bulk: true,

@@ -42,20 +42,20 @@ func (g *Gateway) change(do func(*credential.Registry) (store.Credential, error)
 		g.room.cache.Forget(c.ID)
 		if err == nil {
 			g.meter.CredentialChanged(c.Kind)
-			g.cascade(c)
+			g.cascadeRevoked(c)
 		}
 	})
 }
 
-// cascade owes the end of what a revoked credential has made. Where that fails
+// cascadeRevoked owes the end of what a revoked credential has made. Where that fails
 // the ledger's next sweep does it: what is revoked stands in the store.
-func (g *Gateway) cascade(c credential.Change) {
+func (g *Gateway) cascadeRevoked(c credential.Change) {
 	if c.Kind != credential.KindRevoke {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storePatience)
 	defer cancel()
-	if _, err := g.room.ledger.Cascade(ctx, c.ID, "its credential was revoked"); err != nil {
+	if _, err := g.cascade(ctx, c.ID, "its credential was revoked"); err != nil {
 		g.logger.Warn("the tokens of a revoked credential could not be marked for deletion; that is tried again", zap.Error(err))
 	}
 }

@@ -526,3 +526,10 @@ func TestStampKey(t *testing.T) {
 		}
 	}
 }
+
+// serve answers a request without a network.
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	return rec
+}

@@ -42,6 +42,16 @@ func (m *Mint) Prove(seen Seen) Proof {
 	return p
 }
 
+// NotShown are the fields that upstream does not show of a token.
+func NotShown(seen Seen) (silent []string) {
+	for _, field := range fields {
+		if !slices.Contains(seen.Shown, field) {
+			silent = append(silent, field)
+		}
+	}
+	return silent
+}
+
 // Differs are the fields that upstream shows and that are not as they were
 // asked for.
 func Differs(seen Seen, made Made) (differs []string) {
