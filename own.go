@@ -60,13 +60,12 @@ func (q *request) ownAll() *refusal {
 
 // owns reports whether a listed token is the caller's. The master is nobody's,
 // whatever anyone has written down.
-func (q *request) owns(id string) bool {
+func (q *request) owns(id []byte) bool {
 	if q.seesAll() {
 		return true
 	}
-	id = strings.ToLower(id)
-	_, ok := q.owned.ids[id]
-	return ok && !q.g.isMaster(id)
+	_, ok := q.owned.ids[string(id)]
+	return ok && !q.g.isMaster(string(id))
 }
 
 func (g *Gateway) isMaster(id string) bool { return strings.EqualFold(id, g.MasterTokenID) }

@@ -255,7 +255,7 @@ func validID(s string, uuid bool) bool {
 }
 
 // IsUUID reports whether s is a UUID in its usual form, in either case.
-func IsUUID(s string) bool {
+func IsUUID[Text string | []byte](s Text) bool {
 	if len(s) != 36 {
 		return false
 	}

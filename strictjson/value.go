@@ -51,18 +51,22 @@ type Value struct{ raw []byte }
 func (v Value) Kind() Kind { return Kind(jsontext.Value(v.raw).Kind()) }
 
 // Text returns the unescaped string; "" where the value is none.
-func (v Value) Text() string {
+func (v Value) Text() string { return string(v.Bytes()) }
+
+// Bytes is [Value.Text] without a copy where nothing is escaped: they are good
+// for as long as the value is, and not to be changed.
+func (v Value) Bytes() []byte {
 	if v.Kind() != String {
-		return ""
+		return nil
 	}
 	if bytes.IndexByte(v.raw, '\\') < 0 {
-		return string(v.raw[1 : len(v.raw)-1])
+		return v.raw[1 : len(v.raw)-1]
 	}
 	text, err := jsontext.AppendUnquote(nil, v.raw)
 	if err != nil {
-		return "" // cannot be: the value was checked
+		return nil // cannot be: the value was checked
 	}
-	return string(text)
+	return text
 }
 
 // AppendTo appends the value, encoded anew as [Check] does.
@@ -86,7 +90,7 @@ func (v Value) Member(name string) Value {
 		case found:
 			return entry
 		case isName:
-			found = entry.is(name)
+			found = string(entry.Bytes()) == name
 		}
 		isName = !isName
 	}
@@ -136,14 +140,6 @@ func (v Value) entries(yield func(Value) bool) {
 		}
 		at = toEntry(v.raw, end)
 	}
-}
-
-// is compares a string, and copies nothing where it is written as it is.
-func (v Value) is(text string) bool {
-	if bytes.IndexByte(v.raw, '\\') >= 0 {
-		return v.Text() == text
-	}
-	return string(v.raw[1:len(v.raw)-1]) == text
 }
 
 // toEntry returns where the next entry or the closing bracket is.

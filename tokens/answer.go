@@ -43,13 +43,14 @@ var (
 // List reads upstream's list of tokens and returns the tokens to keep, each
 // rebuilt, in the wrapping that upstream gave the list; other members of the
 // wrapping, such as a count of everyone's tokens, are left out. keep is asked
-// with the id as upstream spells it. Only what is kept is held in memory.
+// with the id in lower case, which is good until it returns. Only what is kept
+// is held in memory.
 //
 // A failure to read is returned wrapped; every other error is an ErrShape or
 // an ErrTooLarge.
-func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
+func List(r io.Reader, keep func(id []byte) bool) ([]byte, error) {
 	kept := []byte{'['}
-	wrapper, err := walk(r, func(token strictjson.Value, id string) (err error) {
+	wrapper, err := walk(r, func(token strictjson.Value, id []byte) (err error) {
 		if !keep(id) {
 			return nil
 		}
@@ -67,17 +68,23 @@ func List(r io.Reader, keep func(id string) bool) ([]byte, error) {
 	return wrap(wrapper, append(kept, ']')), nil
 }
 
-// walk calls each with every token of a list, and returns how the list was
-// wrapped.
-func walk(r io.Reader, each func(token strictjson.Value, id string) error) (wrapper string, err error) {
+// walk calls each with every token of a list and its id in lower case, both
+// good until it returns, and returns how the list was wrapped. Of a token that
+// is passed over nothing is allocated, since there may be 100,000 of them.
+func walk(r io.Reader, each func(token strictjson.Value, id []byte) error) (wrapper string, err error) {
 	stream := strictjson.NewStream(r, maxElement)
+	var lower []byte
 	elements := func() error {
 		return stream.Elements(func(token strictjson.Value) error {
 			id, err := idOf(token, "id")
 			if err != nil {
 				return err
 			}
-			return each(token, id)
+			lower = append(lower[:0], id...)
+			for i := range lower {
+				lower[i] |= 0x20 // 'A' to 'F'; digits and '-' have this bit
+			}
+			return each(token, lower)
 		})
 	}
 	if stream.Kind() != strictjson.Object {
@@ -152,8 +159,8 @@ func locate(body []byte, keys ...string) (wrapper string, holder strictjson.Valu
 	if err != nil {
 		return "", holder, "", err
 	}
-	if id, err = idOf(outer, keys...); !errors.Is(err, errNoID) {
-		return "", outer, id, err
+	if found, err := idOf(outer, keys...); !errors.Is(err, errNoID) {
+		return "", outer, string(found), err
 	}
 	for name, inner := range outer.Members() {
 		if !slices.Contains(objectWrappers, name) || inner.Kind() != strictjson.Object {
@@ -167,7 +174,7 @@ func locate(body []byte, keys ...string) (wrapper string, holder strictjson.Valu
 		case wrapper != "":
 			return "", holder, "", fmt.Errorf("%w: both %s and %s hold a token", ErrShape, wrapper, name)
 		default:
-			wrapper, holder, id = name, inner, found
+			wrapper, holder, id = name, inner, string(found)
 		}
 	}
 	if wrapper == "" {
@@ -178,20 +185,21 @@ func locate(body []byte, keys ...string) (wrapper string, holder strictjson.Valu
 
 var errNoID = fmt.Errorf("%w: no id", ErrShape)
 
-// idOf returns the id under the first of the keys that the object has.
-func idOf(object strictjson.Value, keys ...string) (string, error) {
+// idOf returns the id under the first of the keys that the object has. It is
+// a part of the object.
+func idOf(object strictjson.Value, keys ...string) ([]byte, error) {
 	for _, key := range keys {
 		value := object.Member(key)
 		if value.Kind() == strictjson.Invalid {
 			continue
 		}
-		id := value.Text()
+		id := value.Bytes()
 		if !scopes.IsUUID(id) {
-			return "", fmt.Errorf("%w: %s is no UUID", ErrShape, key)
+			return nil, fmt.Errorf("%w: %s is no UUID", ErrShape, key)
 		}
 		return id, nil
 	}
-	return "", errNoID
+	return nil, errNoID
 }
 
 // appendToken appends a token object with the members that may be shown, in

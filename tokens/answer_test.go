@@ -23,14 +23,14 @@ const (
 	foreign = `{"id":"` + theirs + `","name":"SECRET","allowed_scopes":{"any":"shape"}}`
 )
 
-func keepOurs(id string) bool { return id == ours }
-func keepNone(string) bool    { return false }
-func keepAll(string) bool     { return true }
+func keepOurs(id []byte) bool { return string(id) == ours }
+func keepNone([]byte) bool    { return false }
+func keepAll([]byte) bool     { return true }
 
 func TestListRebuilds(t *testing.T) {
 	for _, tc := range []struct {
 		name, body string
-		keep       func(string) bool
+		keep       func([]byte) bool
 		want       string
 	}{
 		{"bare", ` [ ` + foreign + ` , ` + full + ` ] `, keepOurs, `[` + rebuilt + `]`},
@@ -237,7 +237,7 @@ func BenchmarkList(b *testing.B) {
 	b.SetBytes(int64(list.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := tokens.List(bytes.NewReader(list.Bytes()), func(id string) bool { return id[len(id)-1] == '0' }); err != nil {
+		if _, err := tokens.List(bytes.NewReader(list.Bytes()), func(id []byte) bool { return id[len(id)-1] == '0' }); err != nil {
 			b.Fatal(err)
 		}
 	}

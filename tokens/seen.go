@@ -24,8 +24,8 @@ type Seen struct {
 // Each calls f with every token of upstream's list, in the shapes that List
 // knows. It holds one token at a time, and its errors are those of List.
 func Each(r io.Reader, f func(Seen) error) error {
-	_, err := walk(r, func(token strictjson.Value, id string) error {
-		seen, err := readSeen(token, id)
+	_, err := walk(r, func(token strictjson.Value, id []byte) error {
+		seen, err := readSeen(token, string(id))
 		if err != nil {
 			return err
 		}
