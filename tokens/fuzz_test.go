@@ -192,7 +192,12 @@ var answers = []string{
 	`[` + full + `,` + foreign + `]`, `{"data":[` + full + `],"total":1}`, `{"items":[]}`, `[{"id":"` + ours + `","name":{}}]`,
 	full, `{"token":` + full + `}`, `{"data":{"created_id":"` + ours + `"}}`, `[` + full + `][]`, `{"data":[],"items":[` + full + `]}`,
 	`[{"id":"` + theirs + `","\u0069d":"` + ours + `"}]`, "", "null",
+	`[` + stamped + `]`, `{"item":` + stamped + `}`, `{"data":[` + strings.ToUpper(stamped) + `]}`,
 }
+
+// stamped is a token as this gateway would have made it.
+const stamped = `{"id":"` + ours + `","name":"job-sg-abcdefg2-hijklmn3-opqrstuvwxyzabcdefgh-ijklmnopqrstuvwx","created_at":"2026-01-31 10:00:00",` +
+	`"expires_at":"2026-12-01 00:00:00","allowed_ips":["203.0.113.10"],"allowed_scopes":["members.read","systems.read-all"]}`
 
 // FuzzList holds that a list that passes is one to the standard library too,
 // shows the tokens to keep and no other, and no member that is not on the
@@ -253,12 +258,16 @@ func listOf(t *testing.T, body []byte) (list []map[string]any) {
 	return list
 }
 
+// filtered is what a team may see of a token.
 func filtered(token map[string]any) map[string]any {
 	out := map[string]any{}
 	for name, value := range token {
 		if slices.Contains([]string{"id", "name", "created_at", "expires_at", "allowed_ips", "allowed_scopes"}, name) {
 			out[name] = value
 		}
+	}
+	if name, ok := out["name"].(string); ok {
+		out["name"] = cutStamp(name)
 	}
 	return out
 }
@@ -274,21 +283,150 @@ func FuzzObject(f *testing.F) {
 		if err != nil {
 			return
 		}
-		token := decode(t, got)
-		for _, wrapper := range []string{"data", "item", "token"} {
-			if inner, ok := token[wrapper].(map[string]any); ok && len(token) == 1 {
-				token = inner
-				break
-			}
-		}
-		if id, _ := token["id"].(string); !strings.EqualFold(id, ours) || len(filtered(token)) != len(token) {
+		token := holder(decode(t, got), true)
+		if id, _ := token["id"].(string); !strings.EqualFold(id, ours) {
 			t.Fatalf("%s", got)
 		}
-		again, err := tokens.Object(got, ours)
-		if err != nil || !bytes.Equal(again, got) {
-			t.Fatalf("not stable: %s, %v", again, err)
+		if diff := cmp.Diff(filtered(holder(decode(t, body), false)), token); diff != "" {
+			t.Fatal(diff)
 		}
 	})
+}
+
+// holder finds the object of an answer that has an id, or that stands alone in
+// its wrapping.
+func holder(outer map[string]any, alone bool) map[string]any {
+	for _, wrapper := range []string{"data", "item", "token"} {
+		inner, ok := outer[wrapper].(map[string]any)
+		if _, is := inner["id"]; ok && outer["id"] == nil && (is || alone && len(outer) == 1) {
+			return inner
+		}
+	}
+	return outer
+}
+
+// FuzzEach holds that of each token that List keeps, Each shows the same, and
+// that both take the same answers.
+func FuzzEach(f *testing.F) {
+	for _, s := range answers {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var seen []tokens.Seen
+		err := tokens.Each(bytes.NewReader(body), func(s tokens.Seen) error {
+			seen = append(seen, s)
+			return nil
+		})
+		if _, listErr := tokens.List(bytes.NewReader(body), keepNone); (err == nil) != (listErr == nil) {
+			t.Fatalf("%v, but List says %v", err, listErr)
+		}
+		if err != nil {
+			return
+		}
+		list := listOf(t, body)
+		if len(list) != len(seen) {
+			t.Fatalf("%d tokens of %d", len(seen), len(list))
+		}
+		for i, token := range list {
+			if seen[i].ID != strings.ToLower(token["id"].(string)) {
+				t.Fatalf("the id %q of %v", seen[i].ID, token["id"])
+			}
+			holdSeen(t, seen[i], token)
+		}
+	})
+}
+
+// holdSeen holds what was seen against the token as the standard library
+// decodes it.
+func holdSeen(t *testing.T, seen tokens.Seen, token map[string]any) {
+	t.Helper()
+	want := tokens.Seen{ID: seen.ID}
+	for _, field := range []string{"name", "expires_at", "allowed_ips", "allowed_scopes"} {
+		value, there := token[field]
+		text, isText := value.(string)
+		texts, isTexts := stringsOf(value)
+		shown := there && isNone(value)
+		switch field {
+		case "name":
+			want.Name, shown = text, shown || isText
+		case "expires_at":
+			want.ExpiresAt, shown = text, shown || isText
+		case "allowed_ips":
+			want.AllowedIPs, shown = texts, shown || isTexts
+		case "allowed_scopes":
+			want.Scopes, shown = texts, shown || isTexts
+		}
+		if shown {
+			want.Shown = append(want.Shown, field)
+		}
+	}
+	slices.Sort(want.Shown)
+	slices.Sort(seen.Shown)
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+func stringsOf(v any) (list []string, ok bool) {
+	elements, ok := v.([]any)
+	for _, element := range elements {
+		text, is := element.(string)
+		if !is {
+			return nil, false
+		}
+		list = append(list, text)
+	}
+	return list, ok
+}
+
+func isNone(v any) bool {
+	object, isObject := v.(map[string]any)
+	return v == nil || v == false || v == json.Number("0") || isObject && len(object) == 0
+}
+
+// FuzzProve holds that no token is called proven, or not shown, that is wider
+// in any way than what was asked for.
+func FuzzProve(f *testing.F) {
+	m := &tokens.Mint{
+		Name: "job", Sent: "job-sg-abcdefg2-hijklmn3-opqrstuvwxyzabcdefgh-ijklmnopqrstuvwx", ExpiresAt: "2026-12-01 00:00:00",
+		AllowedIPs: []string{"203.0.113.10", "2001:db8::/48"}, Scopes: named(f, "system.read-all", "members.read"),
+	}
+	may := []string{"members.read", "system.read-all", "systems.read-all"}
+	for _, s := range append(answers, strings.ReplaceAll(stamped, "10:00:00", "00:00:00"), `{"id":"`+ours+`","allowed_ips":[],"name":null,"allowed_scopes":["*"]}`) {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		seen, err := tokens.Read(body, ours)
+		if err != nil {
+			return
+		}
+		proof, token := m.Prove(seen), holder(decode(t, body), false)
+		holdSeen(t, seen, token)
+		for _, field := range []string{"name", "expires_at", "allowed_ips", "allowed_scopes"} {
+			value, there := token[field]
+			list, isList := stringsOf(value)
+			_, isText := value.(string)
+			var as bool // it is as it was asked for, or narrower
+			switch field {
+			case "name":
+				as, isList = value == m.Sent, false
+			case "expires_at":
+				as, isList = value == m.ExpiresAt, false
+			case "allowed_ips":
+				as, isText = subset(list, m.AllowedIPs), false
+			case "allowed_scopes":
+				as, isText = subset(list, may), false
+			}
+			silent := !there || !isText && !isList && !isNone(value)
+			if slices.Contains(proof.Silent, field) != silent || slices.Contains(proof.Wider, field) != (!silent && !as) {
+				t.Fatalf("%s in %s: %+v", field, body, proof)
+			}
+		}
+	})
+}
+
+func subset(part, whole []string) bool {
+	return len(part) > 0 && !slices.ContainsFunc(part, func(s string) bool { return !slices.Contains(whole, s) })
 }
 
 // FuzzMintedID holds that an id that is found is a UUID, stands in the answer

@@ -10,7 +10,8 @@ import (
 )
 
 // Seen is a token as upstream shows it. What it does not show, or not in the
-// form that a mint has, is not in Shown.
+// form that a mint has, is not in Shown; what it says the token has none of is
+// there, and empty.
 type Seen struct {
 	ID         string
 	Name       string
@@ -25,11 +26,7 @@ type Seen struct {
 // knows. It holds one token at a time, and its errors are those of List.
 func Each(r io.Reader, f func(Seen) error) error {
 	_, err := walk(r, func(token strictjson.Value, id []byte) error {
-		seen, err := readSeen(token, string(id))
-		if err != nil {
-			return err
-		}
-		return f(seen)
+		return f(readSeen(token, string(id)))
 	})
 	return err
 }
@@ -41,24 +38,17 @@ func Read(body []byte, id string) (Seen, error) {
 	if err == nil && !strings.EqualFold(have, id) {
 		err = fmt.Errorf("%w: another token than the one asked for", ErrShape)
 	}
-	var seen Seen
-	if err == nil {
-		seen, err = readSeen(token, have)
-	}
 	if err != nil {
 		return Seen{}, fmt.Errorf("reading the token: %w", classify(err))
 	}
-	return seen, nil
+	return readSeen(token, have), nil
 }
 
 // readSeen reads the fields of a mint off a token. One that has another form
 // counts as not shown: nothing can be proved by it.
-func readSeen(token strictjson.Value, id string) (Seen, error) {
+func readSeen(token strictjson.Value, id string) Seen {
 	seen := Seen{ID: id}
 	for name, value := range token.Members() {
-		if slices.Contains(seen.Shown, name) {
-			return Seen{}, fmt.Errorf("%w: %s stands there twice", ErrShape, name)
-		}
 		ok := false
 		switch name {
 		case fieldName:
@@ -70,11 +60,31 @@ func readSeen(token strictjson.Value, id string) (Seen, error) {
 		case fieldScopes:
 			seen.Scopes, ok = textsOf(value)
 		}
-		if ok {
+		if ok || slices.Contains(fields, name) && saysNone(value) {
 			seen.Shown = append(seen.Shown, name)
 		}
 	}
-	return seen, nil
+	return seen
+}
+
+// saysNone reports whether a field says that the token has nothing of the kind:
+// no expiry is for ever, and no list may be everything. PHP has many words for
+// it.
+func saysNone(v strictjson.Value) bool {
+	switch v.Kind() {
+	case strictjson.Null, strictjson.False:
+		return true
+	case strictjson.Number:
+		text, err := v.AppendTo(nil)
+		return err == nil && string(text) == "0"
+	case strictjson.Object:
+		for range v.Members() {
+			return false
+		}
+		return true
+	default:
+		return false
+	}
 }
 
 func textOf(v strictjson.Value) (string, bool) {

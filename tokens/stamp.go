@@ -38,7 +38,7 @@ var (
 
 	// Upper case too: who reads names carelessly would take it for a stamp. Not
 	// (?i), which takes letters beyond ASCII for s and k.
-	stampForm = regexp.MustCompile(fmt.Sprintf(`-[sS][gG]-%[1]s{%[2]d}-%[1]s{%[3]d}-%[1]s{%[4]d}-%[1]s{%[5]d}$`,
+	stampForm = regexp.MustCompile(fmt.Sprintf(`^-[sS][gG]-%[1]s{%[2]d}-%[1]s{%[3]d}-%[1]s{%[4]d}-%[1]s{%[5]d}$`,
 		"[A-Za-z2-7]", gatewayLength, teamLength, nonceLength, macLength))
 )
 
@@ -149,7 +149,10 @@ func teamHash(team string) string {
 }
 
 // LooksStamped reports whether a name ends as a stamp does, genuine or not.
-func LooksStamped(name string) bool { return stampForm.MatchString(name) }
+func LooksStamped(name string) bool {
+	at := len(name) - StampLength
+	return at >= 0 && stampForm.MatchString(name[at:])
+}
 
 // Unstamped returns a name without the stamp that it ends in, if it does.
 func Unstamped(name string) string {

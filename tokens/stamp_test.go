@@ -65,6 +65,7 @@ func TestLooksStamped(t *testing.T) {
 		name:                  true,
 		strings.ToUpper(name): true,
 		name + " ":            false,
+		name[1:]:              true, // all of it is the stamp
 		name[2:]:              false,
 		strings.Replace(name, "-sg-", "-ſg-", 1): false, // folds to s
 		"": false,
@@ -112,19 +113,64 @@ func TestStampKeyNeverPrints(t *testing.T) {
 	}
 }
 
+// FuzzStamp holds that what is stamped reads back, whatever the name.
 func FuzzStamp(f *testing.F) {
 	s := stamper(f, gatewayID, "a key of the gateway")
 	f.Add("billing", "nightly job")
 	f.Add("", s.Stamp("billing", tokens.NewNonce(), "x"))
+	f.Add("-", "\xff-sg-")
 	f.Fuzz(func(t *testing.T, team, name string) {
 		nonce := tokens.NewNonce()
 		stamped := s.Stamp(team, nonce, name)
 		got, genuine := s.Read(stamped)
-		if !genuine || got.Nonce != nonce || tokens.Unstamped(stamped) != name {
+		if !genuine || got.Nonce != nonce || got.Gateway != gatewayID || tokens.Unstamped(stamped) != name {
 			t.Errorf("%q is read as %+v, %v", stamped, got, genuine)
 		}
-		if _, genuine := s.Read(name); genuine && !tokens.LooksStamped(name) {
-			t.Errorf("%q is genuine without the form of a stamp", name)
+		if len(stamped) != len(name)+tokens.StampLength {
+			t.Errorf("%q became %q", name, stamped)
 		}
 	})
+}
+
+// FuzzForgedStamp holds that whoever changes anything in a stamped name, or
+// cuts it and puts pieces together, has no genuine stamp.
+func FuzzForgedStamp(f *testing.F) {
+	s := stamper(f, gatewayID, "a key of the gateway")
+	const nonce, other = "aaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbb"
+	one, two := s.Stamp("billing", nonce, "nightly job"), s.Stamp("sales", other, "x")
+	f.Add(one)
+	f.Add(two)
+	f.Add("nightly job" + two[1:])
+	f.Add(one + two[1:])
+	f.Add(strings.Replace(one, nonce, other, 1))
+	f.Add(strings.ToUpper(one))
+	f.Fuzz(func(t *testing.T, name string) {
+		stamp, genuine := s.Read(name)
+		if genuine && name != one && name != two {
+			t.Errorf("%q is taken for genuine", name)
+		}
+		if cut := cutStamp(name); cut != tokens.Unstamped(name) || (cut != name) != tokens.LooksStamped(name) || (stamp.Nonce != "") != (cut != name) {
+			t.Errorf("%q becomes %q, want %q; its stamp %+v", name, tokens.Unstamped(name), cut, stamp)
+		}
+	})
+}
+
+// cutStamp cuts a stamp off by its form, in another way than the package.
+func cutStamp(name string) string {
+	const form = "-sg-????????-????????-????????????????????-????????????????"
+	at := len(name) - len(form)
+	if at < 0 {
+		return name
+	}
+	for i, want := range []byte(form) {
+		c := name[at+i]
+		ok := c == want || want == 's' && c == 'S' || want == 'g' && c == 'G'
+		if want == '?' {
+			ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '2' && c <= '7'
+		}
+		if !ok {
+			return name
+		}
+	}
+	return name[:at]
 }
