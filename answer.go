@@ -13,7 +13,6 @@ import (
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
-	"github.com/scopegate/scopegate/tokens"
 	"github.com/scopegate/scopegate/upstream"
 )
 
@@ -39,8 +38,7 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 	ok := resp.Status >= 200 && resp.Status < 300
 	switch {
 	case ok && q.match.Operation.ID == scopes.ListTokens:
-		list, err := tokens.List(resp.Body, q.owns)
-		return q.rebuilt(resp, list, err)
+		return q.answerList(resp)
 	case q.match.Operation.ID == scopes.GetToken, q.match.Operation.ID == scopes.RevokeToken:
 		return q.answerToken(resp)
 	case ok && q.match.Operation.ID == scopes.CreateToken:

@@ -109,6 +109,13 @@ func parse(t *testing.T, file string) *Gateway {
 // do sends a request with the team's key through the handler.
 func (w *world) do(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
 	t.Helper()
+	rec := httptest.NewRecorder()
+	w.answerTo(t, rec, method, path, body)
+	return rec
+}
+
+func (w *world) answerTo(t *testing.T, rw http.ResponseWriter, method, path, body string) {
+	t.Helper()
 	var reader io.Reader = http.NoBody
 	if body != "" {
 		reader = strings.NewReader(body)
@@ -118,13 +125,11 @@ func (w *world) do(t *testing.T, method, path, body string) *httptest.ResponseRe
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	rec := httptest.NewRecorder()
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), rec, &caddyhttp.Server{})
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), rw, &caddyhttp.Server{})
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "192.0.2.1")
-	if err := w.ServeHTTP(rec, r, nil); err != nil {
+	if err := w.ServeHTTP(rw, r, nil); err != nil {
 		t.Fatal(err)
 	}
-	return rec
 }
 
 func reasonOf(t *testing.T, rec *httptest.ResponseRecorder) string {

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -248,6 +250,93 @@ func TestTokensAll(t *testing.T) {
 		t.Errorf("delete: %d %s", rec.Code, rec.Body)
 	}
 }
+
+// Everyone's tokens may be any number: they are passed on as they are read.
+// What is wrong with the list breaks the answer off, or is a refusal where
+// nothing of the answer went out.
+func TestTokensAllAreStreamed(t *testing.T) {
+	whole := everyones(40_000)
+	w := newWorld(t, "scopes token.*\n\t\ttokens all")
+	for name, c := range map[string]struct {
+		body   string
+		status int // 0: broken off
+	}{
+		"whole":                       {whole, 200},
+		"cut":                         {whole[:len(whole)/2], 0},
+		"the end is missing":          {whole[:len(whole)-1], 0},
+		"something behind":            {whole + "x", 0},
+		"a token without an id":       {whole[:len(whole)-1] + ",{}]", 0},
+		"short, and cut":              {whole[:1000], 502},
+		"short, and of another shape": {`{"tokens":[]}`, 502},
+		"short":                       {`{"data":[]}`, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer w.lists(c.body)()
+			rec := httptest.NewRecorder()
+			brokenOff := aborted(func() { w.answerTo(t, rec, "GET", "/api/v1/tokens", "") })
+			if brokenOff != (c.status == 0) || !brokenOff && rec.Code != c.status {
+				t.Fatalf("broken off: %v, %d", brokenOff, rec.Code)
+			}
+			if strings.Contains(rec.Body.String(), "SECRET") {
+				t.Error("the answer has more of a token than may be shown")
+			}
+			reason := "upstream_shape"
+			if c.status == 200 {
+				reason = "allowed"
+				if have, want := strings.Count(rec.Body.String(), `"id"`), strings.Count(c.body, `"id"`); have != want || !json.Valid(rec.Body.Bytes()) {
+					t.Errorf("%d tokens of %d", have, want)
+				}
+				if length := rec.Header().Get("Content-Length"); (length == strconv.Itoa(rec.Body.Len())) != (len(c.body) < holdBack) {
+					t.Errorf("Content-Length %q of %d", length, rec.Body.Len())
+				}
+			}
+			w.lastRecord(t, reason, c.status == 200)
+		})
+	}
+
+	defer w.lists(whole)()
+	if !aborted(func() { w.answerTo(t, hungUp{httptest.NewRecorder()}, "GET", "/api/v1/tokens", "") }) {
+		t.Error("an answer that nobody takes is not broken off")
+	}
+	w.lastRecord(t, "client_gone", false)
+}
+
+func everyones(n int) string {
+	var list strings.Builder
+	for i := range n {
+		fmt.Fprintf(&list, `,{"id":"3f0c6a52-8d1e-4b7a-9c55-%012d","name":"one of many","token":"SECRET","allowed_scopes":["members.read","groups.read"]}`, i)
+	}
+	return "[" + list.String()[1:] + "]"
+}
+
+// lists makes upstream list tokens in these words.
+func (w *world) lists(body string) (heal func()) {
+	return w.sim.Fail(simulator.Fault{Operation: "listTokens", Effect: func(rw http.ResponseWriter, _ *http.Request, _ func() simulator.Answer) {
+		simulator.Answer{Status: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}.Send(rw)
+	}})
+}
+
+// lastRecord holds the end of the last exchange to what is said of it.
+func (w *world) lastRecord(t *testing.T, reason string, complete bool) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(string(readFile(t, w.log))), "\n")
+	last := lines[len(lines)-1]
+	if !strings.Contains(last, `"reason":"`+reason+`"`) || strings.Contains(last, `"complete":true`) != complete {
+		t.Errorf("not %s, complete %v: %s", reason, complete, last)
+	}
+}
+
+// aborted reports whether an answer was broken off.
+func aborted(answer func()) (yes bool) {
+	defer func() { yes = recover() == http.ErrAbortHandler }() //nolint:errorlint // it is panicked with as it is
+	answer()
+	return false
+}
+
+// hungUp is a caller who takes nothing.
+type hungUp struct{ *httptest.ResponseRecorder }
+
+func (hungUp) Write([]byte) (int, error) { return 0, net.ErrClosed }
 
 // The reply to a mint is lost in each way that there is. The token is found by
 // its stamp and deleted, and the place that it took is free again.

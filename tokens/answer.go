@@ -49,32 +49,63 @@ var (
 // A failure to read is returned wrapped; every other error is an ErrShape or
 // an ErrTooLarge.
 func List(r io.Reader, keep func(id []byte) bool) ([]byte, error) {
-	kept := []byte{'['}
-	wrapper, err := walk(r, func(token strictjson.Value, id []byte) (err error) {
+	var kept bounded
+	if err := Stream(&kept, r, keep); err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+type bounded []byte
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(*b)+len(p) > maxKept {
+		return 0, ErrTooLarge
+	}
+	*b = append(*b, p...)
+	return len(p), nil
+}
+
+// Stream is List for any number of tokens: it writes them as it reads. What is
+// wrong further on shows after a part of the list was written, so whoever
+// passes that on must break off. Errors of w are returned wrapped, too.
+func Stream(w io.Writer, r io.Reader, keep func(id []byte) bool) error {
+	var buf []byte
+	before, end := "", ""
+	begin := func(wrapper string) error {
+		open := "["
+		if end = "]"; wrapper != "" {
+			open, end = `{"`+wrapper+`":[`, "]}"
+		}
+		_, err := io.WriteString(w, open)
+		return err
+	}
+	err := walk(r, begin, func(token strictjson.Value, id []byte) (err error) {
 		if !keep(id) {
 			return nil
 		}
-		if len(kept) > 1 {
-			kept = append(kept, ',')
+		if buf, err = appendToken(append(buf[:0], before...), token); err == nil {
+			_, err = w.Write(buf)
 		}
-		if kept, err = appendToken(kept, token); err == nil && len(kept) > maxKept {
-			err = ErrTooLarge
-		}
+		before = ","
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		_, err = io.WriteString(w, end)
 	}
-	return wrap(wrapper, append(kept, ']')), nil
+	return err
 }
 
-// walk calls each with every token of a list and its id in lower case, both
-// good until it returns, and returns how the list was wrapped. Of a token that
-// is passed over nothing is allocated, since there may be 100,000 of them.
-func walk(r io.Reader, each func(token strictjson.Value, id []byte) error) (wrapper string, err error) {
+// walk calls begin with the wrapping of a list, and then each with every token
+// and its id in lower case, both good until it returns. Of a token that is
+// passed over nothing is allocated, since there may be 100,000 of them.
+func walk(r io.Reader, begin func(wrapper string) error, each func(token strictjson.Value, id []byte) error) error {
 	stream := strictjson.NewStream(r, maxElement)
 	var lower []byte
-	elements := func() error {
+	list := func(wrapper string) error {
+		if err := begin(wrapper); err != nil {
+			return err
+		}
 		return stream.Elements(func(token strictjson.Value) error {
 			id, err := idOf(token, "id")
 			if err != nil {
@@ -87,31 +118,39 @@ func walk(r io.Reader, each func(token strictjson.Value, id []byte) error) (wrap
 			return each(token, lower)
 		})
 	}
+	var err error
 	if stream.Kind() != strictjson.Object {
-		err = elements()
+		err = list("")
 	} else {
-		err = stream.Members(func(name string) error {
-			if stream.Kind() != strictjson.Array || !slices.Contains(listWrappers, name) {
-				_, err := stream.Value()
-				return err
-			}
-			if wrapper != "" {
-				return fmt.Errorf("%w: both %s and %s hold a list", ErrShape, wrapper, name)
-			}
-			wrapper = name
-			return elements()
-		})
-		if err == nil && wrapper == "" {
-			err = fmt.Errorf("%w: no list in the object", ErrShape)
-		}
+		err = unwrapList(stream, list)
 	}
 	if err == nil {
 		err = stream.End()
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading the token list: %w", classify(err))
+		return fmt.Errorf("reading the token list: %w", classify(err))
 	}
-	return wrapper, nil
+	return nil
+}
+
+// unwrapList calls list where the one list of an object begins.
+func unwrapList(stream *strictjson.Stream, list func(wrapper string) error) error {
+	wrapper := ""
+	err := stream.Members(func(name string) error {
+		if stream.Kind() != strictjson.Array || !slices.Contains(listWrappers, name) {
+			_, err := stream.Value()
+			return err
+		}
+		if wrapper != "" {
+			return fmt.Errorf("%w: both %s and %s hold a list", ErrShape, wrapper, name)
+		}
+		wrapper = name
+		return list(name)
+	})
+	if err == nil && wrapper == "" {
+		err = fmt.Errorf("%w: no list in the object", ErrShape)
+	}
+	return err
 }
 
 // Object rebuilds the answer to a read of one token: the token with the given

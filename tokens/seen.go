@@ -25,10 +25,9 @@ type Seen struct {
 // Each calls f with every token of upstream's list, in the shapes that List
 // knows. It holds one token at a time, and its errors are those of List.
 func Each(r io.Reader, f func(Seen) error) error {
-	_, err := walk(r, func(token strictjson.Value, id []byte) error {
+	return walk(r, func(string) error { return nil }, func(token strictjson.Value, id []byte) error {
 		return f(readSeen(token, string(id)))
 	})
-	return err
 }
 
 // Read reads the answer to a read of the token with the given id, as Object
