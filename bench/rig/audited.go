@@ -50,7 +50,7 @@ http://{$ADDR} {
 // key this is.
 func (w *World) Audited(ctx context.Context, name, block string, key credential.Key) (*Gateway, error) {
 	return start(ctx, w.binary, filepath.Join(w.Dir, name), strings.Replace(audited, "AUDIT", block, 1),
-		"MASTER="+w.master, "UPSTREAM="+w.upstream.URL, "HASH="+key.Verifier().String())
+		"MASTER="+w.API.Master(), "UPSTREAM="+w.upstream.URL, "HASH="+key.Verifier().String())
 }
 
 // Run runs a command of the binary as the gateway's user would, and returns
@@ -83,8 +83,8 @@ func (g *Gateway) Change(ctx context.Context, key string, size int) (status int,
 // Changes returns the sizes of those that have arrived upstream since it was
 // asked last. They are to be fewer than the simulator remembers.
 func (w *World) Changes() (sizes []int64) {
-	seen := w.sim.Requests()
-	w.sim.Forget()
+	seen := w.API.Requests()
+	w.API.Forget()
 	for _, r := range seen {
 		var body struct{ Name string }
 		if r.Operation != "createMember" || json.Unmarshal(r.Body, &body) != nil {

@@ -230,18 +230,29 @@ func (g *Gateway) Get(ctx context.Context, key, path string) (status int, err er
 }
 
 // Memory is the resident memory of the process, in bytes.
-func (g *Gateway) Memory() (int64, error) {
+func (g *Gateway) Memory() (int64, error) { return g.memory("VmRSS") }
+
+// PeakMemory is the most that Memory was since the process started, or since
+// ResetPeak.
+func (g *Gateway) PeakMemory() (int64, error) { return g.memory("VmHWM") }
+
+// ResetPeak makes PeakMemory count from now.
+func (g *Gateway) ResetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", g.PID), []byte("5"), 0)
+}
+
+func (g *Gateway) memory(which string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if kib, ok := strings.CutPrefix(line, which+":"); ok {
 			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
 			return n << 10, err
 		}
 	}
-	return 0, errors.New("no VmRSS in /proc")
+	return 0, fmt.Errorf("no %s in /proc", which)
 }
 
 var (

@@ -24,7 +24,7 @@ http://{$ADDR} {
 		upstream {$UPSTREAM} {
 			master_token {env.MASTER}
 		}
-		STORE
+		LINES
 		team billing {
 			scopes members.*
 		}
@@ -41,11 +41,10 @@ const Path = "/api/v1/members"
 // World is what gateways run in: a folder, the binary, and a simulated API.
 type World struct {
 	Dir string
+	API *simulator.Simulator
 
 	binary   string
 	upstream *httptest.Server
-	sim      *simulator.Simulator
-	master   string
 }
 
 // NewWorld builds the binary and starts the API. Whoever gets one closes it.
@@ -58,8 +57,8 @@ func NewWorld(ctx context.Context) (*World, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	sim := simulator.New(simulator.Options{})
-	return &World{dir, binary, httptest.NewServer(sim), sim, sim.Master()}, nil
+	api := simulator.New(simulator.Options{})
+	return &World{dir, api, binary, httptest.NewServer(api)}, nil
 }
 
 // Close ends the API and removes the folder. The gateways have ended before.
@@ -68,10 +67,10 @@ func (w *World) Close() error {
 	return os.RemoveAll(w.Dir)
 }
 
-// Gateway starts a gateway with a folder of its own below the world's, and this
-// line for its store, such as `store sqlite {$DIR}/store.db`. Each of env is
-// NAME=value.
-func (w *World) Gateway(ctx context.Context, name, store string, env ...string) (*Gateway, error) {
-	return start(ctx, w.binary, filepath.Join(w.Dir, name), strings.Replace(caddyfile, "STORE", store, 1),
-		append(env, "MASTER="+w.master, "UPSTREAM="+w.upstream.URL)...)
+// Gateway starts a gateway with a folder of its own below the world's, and with
+// lines of its own, such as `store sqlite {$DIR}/store.db` or another team.
+// Each of env is NAME=value.
+func (w *World) Gateway(ctx context.Context, name, lines string, env ...string) (*Gateway, error) {
+	return start(ctx, w.binary, filepath.Join(w.Dir, name), strings.Replace(caddyfile, "LINES", lines, 1),
+		append(env, "MASTER="+w.API.Master(), "UPSTREAM="+w.upstream.URL)...)
 }
