@@ -2,10 +2,12 @@ package scopegate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,14 +37,19 @@ func auditCommand() *cobra.Command {
 
 // verify is what the command of that name was asked.
 type verify struct {
+	config        configFlags
 	keys, anchors []string
-	pruned, json  bool
+	pruned        bool
+
+	given []string // anchors of files
+	kept  []string // and those of stores
+	fleet bool     // which has those of other replicas, too
 }
 
 func auditVerifyCommand() *cobra.Command {
 	v := &verify{}
 	cmd := &cobra.Command{
-		Use:   "verify <log>...",
+		Use:   "verify [<log>...]",
 		Short: "Finds out whether audit logs were tampered with",
 		Long: `Reads logs, each with the files that were rolled from it and lie beside it, and checks
 that every line follows from the one before, that the signatures are those of a
@@ -51,22 +58,41 @@ names the first line of each fault, and says which end of the log no anchor cove
 "-" reads one log from standard input. Several logs, such as those of all replicas,
 are checked at once.
 
+--config takes the logs, the keys and the anchors that the gateway's store holds from
+a configuration; run it as the gateway's user, with its environment.
+
 Without --key the first key in the log is trusted, which shows damage but not what
 the holder of that key has done. Keep the key that "scopegate audit key" prints, and
 anchors, where whoever can write the log cannot reach.
 
 The exit code is 0 where nothing was found, ` + fmt.Sprint(exitFaults) + ` where something was, and 1 where a log could
 not be read.`,
-		Example: `  scopegate audit verify /var/log/scopegate/audit.jsonl --key "$(cat audit.pub)"
+		Example: `  scopegate audit verify --config /etc/scopegate/Caddyfile
+  scopegate audit verify /var/log/scopegate/audit.jsonl --key "$(cat audit.pub)"
   scopegate audit verify replica-*/audit.jsonl --key @keys --anchors anchors.txt
   zcat audit-*.gz | scopegate audit verify - --pruned --json`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: ends(func(cmd *cobra.Command, args []string) error { return v.run(cmd, args) }),
+		Args: cobra.ArbitraryArgs,
+		RunE: ends(func(cmd *cobra.Command, args []string) error {
+			if v.config.file == "" {
+				if len(args) == 0 {
+					return errors.New("say which logs, or --config <file>")
+				}
+				return v.run(cmd, args)
+			}
+			logs, err := v.configured(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return v.run(cmd, append(logs, args...))
+		}),
 	}
+	v.config.add(cmd)
+	cmd.Flags().Lookup("config").Annotations = nil // it is not required
+	cmd.Flags().Lookup("config").Usage = "configuration file, whose logs, keys and stores are used"
+	cmd.Flags().Lookup("json").Usage = "print JSON, one object a log"
 	cmd.Flags().StringArrayVar(&v.keys, "key", nil, "public key to trust, or @file with one a line; may be repeated")
 	cmd.Flags().StringArrayVar(&v.anchors, "anchors", nil, "file of anchors, as `anchor file` writes one; may be repeated")
 	cmd.Flags().BoolVar(&v.pruned, "pruned", false, "the oldest files were deleted on purpose")
-	cmd.Flags().BoolVar(&v.json, "json", false, "print JSON, one object a log")
 	return cmd
 }
 
@@ -93,7 +119,7 @@ func (v *verify) run(cmd *cobra.Command, logs []string) error {
 		if !report.Sound() {
 			unsound++
 		}
-		if v.json {
+		if v.config.json {
 			err = printJSON(cmd.OutOrStdout(), map[string]any{"file": log, "sound": report.Sound(), "report": report})
 		} else {
 			printReport(cmd.OutOrStdout(), log, report)
@@ -103,6 +129,9 @@ func (v *verify) run(cmd *cobra.Command, logs []string) error {
 		}
 	}
 	for _, log := range absent(options.Anchors, known) {
+		if v.pruned || v.fleet && !slices.ContainsFunc(v.given, func(note string) bool { return strings.HasPrefix(note, log+"\n") }) {
+			continue // another replica's, or one that was deleted on purpose
+		}
 		unsound++
 		fmt.Fprintf(cmd.ErrOrStderr(), "replaced: there are anchors of a log %s, which is not among these\n", log)
 	}
@@ -156,7 +185,62 @@ func (v *verify) options() (o audit.VerifyOptions, err error) {
 		}
 		o.Anchors = append(o.Anchors, notes...)
 	}
+	v.given = o.Anchors
+	o.Anchors = append(slices.Clone(o.Anchors), v.kept...)
 	return o, nil
+}
+
+// configured reads which logs a configuration has, their keys, and the anchors
+// in its stores.
+func (v *verify) configured(ctx context.Context) (logs []string, err error) {
+	found, err := v.config.load()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range found {
+		path, err := l.auditFile()
+		if err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
+		}
+		if !slices.Contains(logs, path) {
+			logs = append(logs, path)
+		}
+		key, err := l.auditKey(false)
+		if err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
+		}
+		v.keys = append(v.keys, key)
+		if err := v.stored(ctx, l.Gateway); err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
+		}
+	}
+	return logs, nil
+}
+
+// stored reads the anchors that the gateway's store has.
+func (v *verify) stored(ctx context.Context, g *Gateway) error {
+	conf, err := g.resolveStore()
+	if err != nil || conf.Driver == storeNone {
+		return err
+	}
+	if conf.Driver == storeSQLite {
+		if _, err := os.Stat(conf.Path); err != nil {
+			return fmt.Errorf("store: %w", err) // and never make one
+		}
+	}
+	db, err := conf.open(ctx, g.Name)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	list, err := db.Anchors(ctx, "")
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	for _, a := range list {
+		v.kept = append(v.kept, a.Note)
+	}
+	v.fleet = v.fleet || conf.Driver == storePostgres
+	return nil
 }
 
 // one checks one log with all of its files.

@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/store"
 )
 
 // Anchor is a place outside of the audit log that its signatures are put into.
@@ -134,9 +135,25 @@ type mirrorCloser struct{ w io.Closer }
 
 func (m mirrorCloser) Close() error { return closeMirror(m.w) }
 
-// openAnchors begins to put the log's signatures into the places that are
-// configured.
+// storeAnchor keeps signatures in the gateway's store.
+func storeAnchor(db rows) audit.Anchor {
+	return func(ctx context.Context, s audit.Signature) error {
+		return db.Anchor(ctx, store.Anchor{
+			Log: s.Log, Day: s.Time.UTC().Format(time.DateOnly), Seq: int64(s.Seq), Note: s.Note, //nolint:gosec // no log has as many lines
+		})
+	}
+}
+
+// openAnchors begins to put the log's signatures into the store and the places
+// that are configured. What the store has of the log shows whether its end was
+// cut off while no process remembered it.
 func (g *Gateway) openAnchors(ctx caddy.Context) error {
+	if g.room != nil {
+		if kept, err := g.room.rows.Anchors(ctx, g.logFile.Log()); err == nil && len(kept) > 0 {
+			g.logFile.Witness(kept[len(kept)-1].Note)
+		} // a store that is away is told of elsewhere
+		g.anchor(storeAnchor(g.room.rows), nil)
+	}
 	if g.Audit == nil {
 		return nil
 	}

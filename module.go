@@ -161,10 +161,10 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	if err := g.openAudit(ctx); err != nil {
 		return err
 	}
-	if err := g.openAnchors(ctx); err != nil {
+	if err := g.openStore(ctx); err != nil {
 		return err
 	}
-	if err := g.openStore(ctx); err != nil {
+	if err := g.openAnchors(ctx); err != nil {
 		return err
 	}
 	g.book = bookOf(g.Name)

@@ -49,6 +49,8 @@ type rows interface {
 	Used(ctx context.Context, uses map[string]store.Use) error
 	Answer(ctx context.Context, key [32]byte) (store.Answer, error)
 	Secret(ctx context.Context, name string, candidate []byte) ([]byte, error)
+	Anchor(ctx context.Context, a store.Anchor) error
+	Anchors(ctx context.Context, log string) ([]store.Anchor, error)
 	Close() error
 }
 

@@ -21,6 +21,7 @@ type Anchor func(context.Context, Signature) error
 // anchor puts checkpoints into a place, behind the log's back. It holds the
 // last one alone: that settles all before it.
 type anchor struct {
+	sink   *Sink
 	put    Anchor
 	events Events
 	latest chan Signature
@@ -32,7 +33,7 @@ type anchor struct {
 // returns ends that; the end of the sink does so too, once the place has the
 // last checkpoint.
 func (s *Sink) Anchor(put Anchor, events Events) (end func()) {
-	a := &anchor{put, events, make(chan Signature, 1), make(chan struct{}), make(chan struct{})}
+	a := &anchor{s, put, events, make(chan Signature, 1), make(chan struct{}), make(chan struct{})}
 	go a.run()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,6 +49,23 @@ func (s *Sink) Anchor(put Anchor, events Events) (end func()) {
 			endAnchors(a)
 		}
 	}
+}
+
+// Witness takes a checkpoint of the log that was kept outside of it. Where that
+// knows of more lines than the log has, the log was cut: it says so itself, and
+// goes on behind what is missing, so that no number is given twice.
+func (s *Sink) Witness(text string) {
+	signature, err := ParseSignature(text, s.keys.publics())
+	if err != nil || signature.Log != s.keys.origin {
+		return
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if signature.Seq <= s.chain.seq {
+		return
+	}
+	s.chain.seq = signature.Seq
+	s.due = append(s.due, mark{Kind: Cut, Seq: signature.Seq})
 }
 
 // tell hands a checkpoint to the anchors.
@@ -114,10 +132,15 @@ func (a *anchor) pause(signature *Signature) bool {
 	return true
 }
 
+// try makes one attempt. What an anchor knows of must be on the log's own disk:
+// a machine that lost its power would else seem to have cut its log.
 func (a *anchor) try(signature Signature) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), anchorPatience)
 	defer cancel()
-	err := a.put(ctx, signature)
+	err := a.sink.synced()
+	if err == nil {
+		err = a.put(ctx, signature)
+	}
 	a.events.AuditAnchored(signature.Time, err)
 	return err == nil
 }

@@ -405,7 +405,7 @@ func (f *file) wait() error {
 	case <-timer.C:
 		return errSlowDisk
 	case <-f.stop:
-		return ErrClosed
+		return f.flush() // nobody else does any more
 	}
 }
 

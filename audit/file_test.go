@@ -395,3 +395,33 @@ func TestKeyChangeIsVouchedFor(t *testing.T) {
 		t.Error("the log went on under anyone's key")
 	}
 }
+
+// An insider stops the gateway, cuts the log's end off and starts it again. What
+// was anchored gives it away, at once and to whoever verifies the log later; and
+// no number is given to a second line.
+func TestWitnessTellsOfACut(t *testing.T) {
+	p := newPlace(t)
+	s, l, end := p.open(t)
+	kept := &shelf{}
+	s.Anchor(kept.put, &counts{})
+	write(t, l, 250)
+	end()
+	lines := bytes.SplitAfter(p.lines(t), []byte("\n"))
+	if err := os.WriteFile(p.path, bytes.Join(lines[:150], nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, l, end = p.open(t)
+	s.Witness("not a signature")
+	for _, note := range kept.notes {
+		s.Witness(note)
+	}
+	write(t, l, 1)
+	end()
+	r := verified(p.lines(t), audit.VerifyOptions{})
+	if r.Sound() || r.Findings[0].Fault != audit.Removed || r.Last < uint64(len(lines)) {
+		t.Errorf("report: %+v", r)
+	}
+	if !slices.ContainsFunc(r.Findings, func(f audit.Finding) bool { return f.Fault == audit.CutOff }) {
+		t.Errorf("the log does not say that it was cut: %+v", r.Findings)
+	}
+}

@@ -25,6 +25,7 @@ type Keys struct {
 	signer      note.Signer
 	public      string
 	older       []note.Signer
+	olderPublic []string
 	fingerprint secret
 }
 
@@ -124,8 +125,9 @@ func (k *Keys) add(line string) error {
 	case signer.Name() != k.origin:
 		return fmt.Errorf("keys of two logs, %s and %s", k.origin, signer.Name())
 	}
-	k.older = append(k.older, signer)
-	return nil
+	public, err := publicOf(line)
+	k.older, k.olderPublic = append(k.older, signer), append(k.olderPublic, public)
+	return err
 }
 
 // publicOf returns the public key that belongs to a private one.
@@ -202,6 +204,9 @@ func WriteKeys(path string, text []byte) error {
 // Public is the key that checks signatures, in the form of signed notes. It
 // begins with the log's name.
 func (k *Keys) Public() string { return k.public }
+
+// publics are the public keys of all that have signed.
+func (k *Keys) publics() []string { return append([]string{k.public}, k.olderPublic...) }
 
 // Log is the log's name.
 func (k *Keys) Log() string { return k.origin }

@@ -405,3 +405,11 @@ func (s *Sink) failure() error {
 func (s *Sink) mustSync(w weight) bool {
 	return s.file != nil && (w != light || s.file.mode == Full)
 }
+
+// synced waits until all that was written is on the disk, where there is one.
+func (s *Sink) synced() error {
+	if s.file == nil || s.file.device {
+		return nil
+	}
+	return s.file.wait()
+}

@@ -131,3 +131,11 @@ type Replica struct {
 
 	Beat time.Time // by the store's clock
 }
+
+// Anchor is a signature of an audit log, kept outside of the log.
+type Anchor struct {
+	Log  string
+	Day  string // of UTC, on which it was made
+	Seq  int64  // of the line up to which it holds the log
+	Note string // the signed note
+}

@@ -49,7 +49,7 @@ func main() {
 }
 
 func run(ctx context.Context, rounds int, length time.Duration, clients int) (bool, error) {
-	reads, err := reads(ctx, rounds, length, clients)
+	reads, err := reads(ctx, 10*length, clients)
 	if err != nil {
 		return false, err
 	}

@@ -31,6 +31,8 @@ func calls(s Store, c store.Credential) map[string]func(ctx context.Context) err
 		"Acquire":     func(ctx context.Context) error { _, err := s.Acquire(ctx, "sweep", "a", time.Hour); return err },
 		"Release":     func(ctx context.Context) error { return s.Release(ctx, "sweep", "a") },
 		"Spend":       func(ctx context.Context) error { _, err := s.Spend(ctx, "billing", day, 9); return err },
+		"Anchor":      func(ctx context.Context) error { return s.Anchor(ctx, store.Anchor{Log: "a", Day: day, Seq: 1}) },
+		"Anchors":     func(ctx context.Context) error { _, err := s.Anchors(ctx, ""); return err },
 		"Refund":      func(ctx context.Context) error { return s.Refund(ctx, "billing", day) },
 		"Restored":    func(ctx context.Context) error { _, err := s.Restored(ctx, "restored"); return err },
 		"Restoration": func(ctx context.Context) error { _, err := s.Restoration(ctx); return err },

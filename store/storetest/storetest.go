@@ -39,6 +39,9 @@ type Store interface {
 	Spend(ctx context.Context, team, period string, limit int) (bool, error)
 	Refund(ctx context.Context, team, period string) error
 
+	Anchor(ctx context.Context, a store.Anchor) error
+	Anchors(ctx context.Context, log string) ([]store.Anchor, error)
+
 	Restored(ctx context.Context, note string) (int, error)
 	Restoration(ctx context.Context) (time.Time, error)
 	EndRestoration(ctx context.Context) error
@@ -87,6 +90,7 @@ func Run(t *testing.T, open Opener) {
 		{"replicas", replicas},
 		{"leases", leases},
 		{"counts", counts},
+		{"anchors", anchors},
 		{"tokens", tokens},
 		{"mints", mints},
 		{"answers", answers},
