@@ -249,6 +249,7 @@ type gatewayStatus struct {
 	Teams       []teamStatus `json:"teams"`
 	Notes       []string     `json:"notes"`
 	InferredOps bool         `json:"inferred_operations"`
+	AuditKey    string       `json:"audit_key"` // public
 }
 
 // status is what an operator may see of a running gateway.
@@ -257,6 +258,7 @@ func (g *Gateway) status() gatewayStatus {
 		Name: g.Name, Upstream: g.Upstream.URL, InferredOps: g.InferredOperations,
 		Problems: []string{}, Notes: append([]string{}, g.rules.notes...),
 		Catalogue: scopes.Version(), Teams: g.rules.teamStatuses(),
+		AuditKey: g.logFile.Keys().Public(),
 	}
 	for _, check := range g.health() {
 		if check.Problem != "" {

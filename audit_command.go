@@ -30,7 +30,7 @@ func auditCommand() *cobra.Command {
   scopegate audit verify /var/log/scopegate/audit.jsonl
   scopegate audit key --config /etc/scopegate/Caddyfile`,
 	}
-	cmd.AddCommand(auditVerifyCommand(), auditKeyCommand())
+	cmd.AddCommand(auditVerifyCommand(), auditKeyCommand(), auditFindCommand())
 	cmd.AddCommand(questionCommands()...)
 	return cmd
 }

@@ -281,6 +281,7 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, 
 	if err == nil && len(body) > maxMintAnswer {
 		err = tokens.ErrTooLarge
 	}
+	q.record.Fingerprints = q.g.fingerprints(body)
 	var id string
 	if err == nil {
 		id, err = tokens.MintedID(body)

@@ -38,6 +38,9 @@ func (s *Sink) Anchor(put Anchor, events Events) (end func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.anchors = append(slices.Clone(s.anchors), a)
+	if s.newest != nil {
+		a.latest <- *s.newest // the first in it
+	}
 	return func() {
 		s.mu.Lock()
 		at := slices.Index(s.anchors, a)
@@ -71,15 +74,15 @@ func (s *Sink) Witness(text string) {
 // tell hands a checkpoint to the anchors.
 func (s *Sink) tell(signature Signature) {
 	s.mu.Lock()
-	anchors := s.anchors
-	s.mu.Unlock()
-	for _, a := range anchors {
+	defer s.mu.Unlock()
+	s.newest = &signature
+	for _, a := range s.anchors {
 		a.offer(signature)
 	}
 }
 
-// offer replaces a checkpoint that nobody has taken yet. One goroutine at a
-// time calls it.
+// offer replaces a checkpoint that nobody has taken yet. The caller holds the
+// sink's lock.
 func (a *anchor) offer(signature Signature) {
 	for {
 		select {

@@ -35,6 +35,7 @@
 //	granted_scopes, expires_at, allowed_ips
 //	                  what the minted token got
 //	clamped           which of these the gateway narrowed
+//	fingerprints      keyed hashes of what stands in the answer of a mint
 //	complete          on ended: whether the exchange went through whole
 //	suppressed        on summary: failed identifications that were only counted
 //	prefixes          on summary: from how many client prefixes, at least

@@ -68,6 +68,10 @@ type Record struct {
 	AllowedIPs      []string
 	Clamped         []string // names of the fields that were narrowed
 
+	// Fingerprints are keyed hashes of the texts in a mint's answer, one of
+	// which is the token's secret: see Keys.Fingerprint.
+	Fingerprints []string
+
 	// Complete says of an ended exchange that it went through whole. It stands
 	// on every ended record, false too, and on no other.
 	Complete bool
@@ -141,6 +145,7 @@ func (ln *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addText(enc, "expires_at", r.ExpiresAt)
 	ln.addList(enc, "allowed_ips", r.AllowedIPs, maxGranted)
 	ln.addList(enc, "clamped", r.Clamped, maxGranted)
+	ln.addList(enc, "fingerprints", r.Fingerprints, maxRequested)
 	if r.Phase == Ended {
 		enc.AddBool("complete", r.Complete)
 	}

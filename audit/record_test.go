@@ -53,6 +53,7 @@ var fields = []struct {
 	{"ExpiresAt", "expires_at", audit.Record{ExpiresAt: "2027-01-01 00:00:00"}, "2027-01-01 00:00:00"},
 	{"AllowedIPs", "allowed_ips", audit.Record{AllowedIPs: []string{"192.0.2.0/24"}}, []any{"192.0.2.0/24"}},
 	{"Clamped", "clamped", audit.Record{Clamped: []string{"expires_at"}}, []any{"expires_at"}},
+	{"Fingerprints", "fingerprints", audit.Record{Fingerprints: []string{"f"}}, []any{"f"}},
 	{"Complete", "complete", audit.Record{Phase: audit.Ended, Complete: true}, true},
 	{"Suppressed", "suppressed", audit.Record{Suppressed: 9}, 9.0},
 	{"Prefixes", "prefixes", audit.Record{Prefixes: 2}, 2.0},

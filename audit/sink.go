@@ -42,6 +42,7 @@ type Sink struct {
 	err     error    // how the last write ended
 	logs    []*Log   // whose records these are; replaced, never changed
 	anchors []*anchor
+	newest  *Signature // for an anchor that comes later; nil is none yet
 }
 
 // sociable is how many writes after the last crowd still give others the time

@@ -1,0 +1,203 @@
+package scopegate
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/scopegate/scopegate/audit"
+)
+
+// collector is an HTTP endpoint for anchors.
+type collector struct {
+	mu     sync.Mutex
+	status int
+	bodies []string
+}
+
+func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.URL.Path == "/moved" {
+		http.Redirect(w, r, "/", http.StatusTemporaryRedirect)
+		return
+	}
+	c.bodies = append(c.bodies, r.Method+" "+r.Header.Get("Content-Type")+"\n"+string(b))
+	w.WriteHeader(c.status)
+}
+
+// Each kind of anchor keeps what it was given, in a form that verify reads.
+func TestAnchorsKeepSignatures(t *testing.T) {
+	ctx, err := caddy.ProvisionContext(&caddy.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	kept := &collector{status: http.StatusCreated}
+	server := httptest.NewServer(kept)
+	t.Cleanup(server.Close)
+	file, line := filepath.Join(dir, "anchors"), filepath.Join(dir, "lines")
+	for name, a := range map[string]*Anchor{
+		"file": {File: file}, "url": {URL: server.URL},
+		"writer": {WriterRaw: json.RawMessage(`{"output": "file", "filename": "` + line + `"}`)},
+	} {
+		put, closer, err := a.open(ctx)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, note := range []string{"scopegate/x\n1\n\n\n— scopegate/x a\n", "scopegate/x\n2\n\n\n— scopegate/x b\n"} {
+			if err := put(t.Context(), audit.Signature{Log: "scopegate/x", Seq: 1, Note: note}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if closer != nil {
+			if err := closer.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for name, text := range map[string]string{"file": string(readFile(t, file)), "writer": string(readFile(t, line))} {
+		if notes := audit.SplitNotes(text); len(notes) != 2 || !strings.HasSuffix(notes[0], "a\n") || !strings.HasSuffix(strings.TrimRight(notes[1], "\n"), "b") {
+			t.Errorf("%s keeps %q", name, notes)
+		}
+	}
+	if len(kept.bodies) != 2 || !strings.HasPrefix(kept.bodies[0], "POST text/plain; charset=utf-8\nscopegate/x\n1\n") {
+		t.Errorf("the endpoint got %q", kept.bodies)
+	}
+	kept.status = http.StatusInternalServerError
+	for _, url := range []string{server.URL, server.URL + "/moved", "http://127.0.0.1:1"} {
+		if err := anchorURL(url).put(t.Context(), audit.Signature{}); err == nil {
+			t.Errorf("%s: an anchor that did not keep it is told to have", url)
+		}
+	}
+	if err := anchorFile(dir).put(t.Context(), audit.Signature{}); err == nil {
+		t.Error("a folder kept an anchor")
+	}
+}
+
+func TestAuditOptionsAreChecked(t *testing.T) {
+	for name, c := range map[string]struct {
+		audit Audit
+		want  string
+	}{
+		"durability":  {Audit{Durability: "chnages"}, "changes or full"},
+		"checkpoint":  {Audit{Checkpoint: &Checkpoint{Records: -1}}, "above zero"},
+		"a plain key": {Audit{Key: "PRIVATE+KEY+x"}, "{file.PATH}"},
+		"no anchor":   {Audit{Anchors: []*Anchor{{}}}, "exactly one"},
+		"two":         {Audit{Anchors: []*Anchor{{File: "a", URL: "https://b"}}}, "exactly one"},
+		"no URL":      {Audit{Anchors: []*Anchor{{URL: "collector"}}}, "such as https://"},
+		"a password":  {Audit{Anchors: []*Anchor{{URL: "https://a:b@c"}}}, "password"},
+	} {
+		if err := c.audit.validate(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "PRIVATE") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The whole way: a token is minted and leaks, the log is verified against its
+// key and what the store has kept, and somebody edits it.
+func TestAuditCommandsOverALog(t *testing.T) {
+	w := newWorldWith(t, tokenTeam, "")
+	answer := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	var made struct{ Token string }
+	if err := json.Unmarshal(answer.Body.Bytes(), &made); err != nil || made.Token == "" {
+		t.Fatal(answer.Body)
+	}
+	until(t, "the store to have an anchor", func() bool {
+		kept, err := w.room.rows.Anchors(t.Context(), "")
+		return err == nil && len(kept) == 1
+	})
+	config := write(t, "Caddyfile", `http://localhost:8080 {
+	scopegate {
+		upstream https://integration.goodaccess.com {
+			master_token {env.SCOPEGATE_TEST_MASTER}
+		}
+		team red {
+			scopes members.read
+		}
+		audit {
+			output file `+w.log+`
+		}
+	}
+}
+`)
+	out, told, code := askLog(t, made.Token+"\n", "find", "--secret-stdin", "--config", config, "--json")
+	if code != 0 || !strings.Contains(out, `"team":"red"`) || !strings.Contains(out, `"phase":"ended"`) || strings.Contains(out, made.Token) {
+		t.Errorf("find: %d %s%s", code, out, told)
+	}
+	if out, told, code := askLog(t, "another secret of some length", "find", "--secret-stdin", "--config", config); code != 3 || out != "" {
+		t.Errorf("find another: %d %s%s", code, out, told)
+	}
+	for _, args := range [][]string{{"find", "--config", config}, {"find", "--secret-stdin"}, {"verify"}, {"verify", "/nowhere"}, {"verify", w.log, "--key", "x"}, {"verify", w.log, "--anchors", config + "x"}} {
+		if out, told, code := askLog(t, made.Token, args...); code != 1 || told == "" {
+			t.Errorf("%v: %d %s%s", args, code, out, told)
+		}
+	}
+
+	key, _, code := askLog(t, "", "key", "--config", config)
+	if code != 0 || strings.TrimSpace(key) != w.logFile.Keys().Public() {
+		t.Errorf("key: %d %s", code, key)
+	}
+	public := write(t, "audit.pub", key)
+	for _, args := range [][]string{{"--config", config}, {w.log, "--key", "@" + public}, {w.log}} {
+		if out, told, code := askLog(t, "", append([]string{"verify"}, args...)...); code != 0 || !strings.Contains(out, "verdict    sound") {
+			t.Errorf("verify %v: %d %s%s", args, code, out, told)
+		}
+	}
+	text := readFile(t, w.log)
+	edited := write(t, "edited.jsonl", strings.Replace(string(text), `"team":"red"`, `"team":"rad"`, 1))
+	out, told, code = askLog(t, "", "verify", edited, "--key", "@"+public, "--json")
+	if code != 3 || !strings.Contains(out, `"fault": "edited"`) || !strings.Contains(told, "not what was written") {
+		t.Errorf("verify an edited one: %d %s%s", code, out, told)
+	}
+	if out, told, code := askLog(t, string(text), "verify", "-"); code != 0 {
+		t.Errorf("verify standard input: %d %s%s", code, out, told)
+	}
+
+	// Another key in its place: then the log is not trusted.
+	other := filepath.Join(t.TempDir(), "audit.jsonl")
+	if err := os.WriteFile(other, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	moved := write(t, "Moved", strings.Replace(string(readFile(t, config)), w.log, other, 1))
+	if out, told, code := askLog(t, "", "verify", "--config", moved); code != 3 || !strings.Contains(told, "replaced: there are anchors of a log "+w.logFile.Log()) {
+		t.Errorf("verify another log: %d %s%s", code, out, told)
+	}
+	if err := os.Remove(auditKeyFile(w.log)); err != nil {
+		t.Fatal(err)
+	}
+	if out, told, code := askLog(t, "", "verify", "--config", config); code != 3 || !strings.Contains(out, "forged") {
+		t.Errorf("verify under another key: %d %s%s", code, out, told)
+	}
+}
+
+func TestAuditKeyRotates(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	config := write(t, "Caddyfile", `http://localhost:8080 {
+	scopegate {
+		upstream https://integration.goodaccess.com {
+			master_token {env.SCOPEGATE_TEST_MASTER}
+		}
+		team red {
+			scopes members.read
+		}
+	}
+}
+`)
+	first, _, code := askLog(t, "", "key", "--config", config)
+	second, _, code2 := askLog(t, "", "key", "--config", config, "--rotate")
+	third, _, code3 := askLog(t, "", "key", "--config", config)
+	if code+code2+code3 != 0 || first == second || second != third || first == "" {
+		t.Errorf("%d %q, %d %q, %d %q", code, first, code2, second, code3, third)
+	}
+}
