@@ -139,7 +139,7 @@ func (m mirrorCloser) Close() error { return closeMirror(m.w) }
 func storeAnchor(db rows) audit.Anchor {
 	return func(ctx context.Context, s audit.Signature) error {
 		return db.Anchor(ctx, store.Anchor{
-			Log: s.Log, Day: s.Time.UTC().Format(time.DateOnly), Seq: int64(s.Seq), Note: s.Note, //nolint:gosec // no log has as many lines
+			Log: s.Log, Day: s.Time.UTC().Format(time.DateOnly), Seq: int64(s.Seq), Note: s.Note,
 		})
 	}
 }
