@@ -35,8 +35,12 @@ func (q *request) own() *refusal {
 	case scopes.ListTokens:
 		return q.ownAll()
 	case scopes.GetToken, scopes.RevokeToken:
-		q.record.TokenID = q.match.Params[0]
-		return q.ownOne(strings.ToLower(q.match.Params[0]))
+		// Upstream is asked for the id as the ledger has it. Were it asked in
+		// the caller's spelling, and took that for another id, its 404 would
+		// prove that a token is gone which is not.
+		id := strings.ToLower(q.match.Params[0])
+		q.match.Params[0], q.record.TokenID = id, id
+		return q.ownOne(id)
 	case scopes.CreateToken:
 		return q.intend()
 	}

@@ -116,6 +116,24 @@ func TestTokenIsTheTeams(t *testing.T) {
 	}
 }
 
+// An upstream that takes another spelling of an id for another id says that
+// there is no such token. That must prove nothing about the one there is.
+func TestTokenIsAskedForAsItIs(t *testing.T) {
+	w := newWorldWith(t, tokenTeam, "")
+	made := w.mint(t)
+	for _, method := range []string{"GET", "DELETE"} {
+		w.sim.Forget()
+		if rec := w.do(t, method, "/api/v1/token/"+strings.ToUpper(made.ID), ""); rec.Code != 200 {
+			t.Errorf("%s: %d %s", method, rec.Code, rec.Body)
+		}
+		for _, r := range w.sim.Requests() {
+			if r.Path != "/api/v1/token/"+made.ID {
+				t.Errorf("%s: upstream received %s %s", method, r.Method, r.Path)
+			}
+		}
+	}
+}
+
 // counting counts what the store is asked for.
 type counting struct {
 	rows
