@@ -42,6 +42,7 @@ func newPair(t *testing.T, options string) *pair {
 		audit {
 			output file {$DIR}/audit.jsonl
 		}
+		reconcile off
 	}`), "MASTER="+p.sim.Master(), "UPSTREAM="+up.URL)
 	return p
 }

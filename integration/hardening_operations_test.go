@@ -29,12 +29,13 @@ func minting(scope string) string {
 // in is a wall time in UTC as the API writes them.
 func in(d time.Duration) string { return time.Now().UTC().Add(d).Format("2006-01-02 15:04:05") }
 
-// permitted is the exchange in which a caller who may uses an operation. No
-// token is anyone's yet, so that those which name one find none.
+// permitted is the exchange in which a caller who may uses an operation. The
+// token that is named is nobody's, so that it is not found.
 func permitted(op *operation, by *holder) exchange {
+	body := op.good()
 	x := exchange{
-		name: "permitted", call: call{method: op.method, target: op.target(), key: by.key, body: op.good()},
-		as: by, status: 200, sent: op.method + " " + op.target(), with: op.good(),
+		name: "permitted", call: call{method: op.method, target: op.target(), key: by.key, body: body},
+		as: by, status: 200, sent: op.method + " " + op.target(), with: body,
 	}
 	if op.tokens() && op.path != "/api/v1/token" && op.path != "/api/v1/tokens" {
 		x.status, x.reason, x.sent = 404, "token_not_found", ""
@@ -63,7 +64,7 @@ func (h *hardening) operations(t *testing.T) {
 		}
 		x := permitted(op, by)
 		a := h.do(t, x)
-		if want := relayed(op); x.sent != "" && (a.body != want || a.broken || a.header.Get("Content-Type") != "application/json") {
+		if want := relayed(op); x.sent != "" && x.sent != mintSent && (a.body != want || a.broken || a.header.Get("Content-Type") != "application/json") {
 			t.Errorf("%s: answer %q, want %q", op, a.body, want)
 		}
 		if got := a.header.Get("X-Accepted-OAuth-Scopes"); got != op.scope {
@@ -125,8 +126,6 @@ func (h *hardening) operations(t *testing.T) {
 // relayed is what the caller of an operation gets of the recorder's answers.
 func relayed(op *operation) string {
 	switch op.path {
-	case "/api/v1/token":
-		return mintAnswer
 	case "/api/v1/tokens":
 		return "[]"
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const (
@@ -27,6 +29,10 @@ type exchange struct {
 	sent   string // the request line that arrives upstream, "" for none
 	with   string // the body that arrives with it
 
+	// drops says that the gateway deletes the token by itself, which is made
+	// or was to be deleted: GoodAccess did not do as it said.
+	drops bool
+
 	// before says that Caddy's HTTP server refuses the call, or another site
 	// answers it: the gateway never sees it, and cannot record it.
 	before bool
@@ -43,6 +49,11 @@ type hardening struct {
 	decided      map[string]exchange // by decision
 	unidentified int
 	counted      series // requests, as the metrics should have them
+
+	tokens map[string]string // whose each one is that was ever made: gateway, team
+	owed   map[string]bool   // tokens that the gateway is to delete by itself
+	own    map[string]int    // the gateway's own requests, as they should be on record
+	stamps map[string]bool   // all that were seen
 }
 
 // callers are those that the gateways know.
@@ -105,7 +116,7 @@ func (c *callers) caddyfile() string {
 	every := strings.Join(scopesBut(), " ")
 	const bounds = "allowed_ips 198.51.100.0/24 2001:db8::/48\n max_ttl 30d\n"
 	const upstream = "upstream {$UPSTREAM} {\n master_token {env.MASTER}\n master_token_id " + aToken + "\n}\n"
-	const audit = "audit {\n output file {$DIR}/audit.jsonl\n}\n"
+	const audit = "audit {\n output file {$DIR}/audit.jsonl\n}\nreconcile off\n" // a list upstream is always a caller's
 	return preamble + site("scopegate {\n"+upstream+"operations +inferred\n"+
 		"team all {\n scopes "+every+"\n member_passwords\n mint {\n scopes "+strings.Join(scopesBut(tokenScopes...), " ")+"\n"+bounds+"}\n"+
 		c.full.block()+all.String()+"}\n"+
@@ -127,7 +138,10 @@ func TestHardening(t *testing.T) {
 	t.Parallel()
 	c := newCallers()
 	up := newRecorder(t)
-	h := &hardening{up: up, callers: *c, decided: map[string]exchange{}, counted: series{}}
+	h := &hardening{
+		up: up, callers: *c, decided: map[string]exchange{}, counted: series{},
+		tokens: map[string]string{}, owed: map[string]bool{}, own: map[string]int{}, stamps: map[string]bool{},
+	}
 	h.gateway = start(t, c.caddyfile(), "MASTER="+masterToken, "UPSTREAM="+up.URL)
 
 	t.Run("operations", func(t *testing.T) { h.operations(t) })
@@ -139,6 +153,8 @@ func TestHardening(t *testing.T) {
 	t.Run("bodies", func(t *testing.T) { h.bodies(t) })
 	t.Run("mints", func(t *testing.T) { h.mints(t) })
 	t.Run("random mints", func(t *testing.T) { h.randomMints(t) })
+	t.Run("others' tokens", func(t *testing.T) { h.othersTokens(t) })
+	t.Run("untrue answers", func(t *testing.T) { h.untrueAnswers(t) })
 
 	t.Run("records", func(t *testing.T) { h.checkRecords(t) })
 	t.Run("metrics", func(t *testing.T) { h.checkMetrics(t) })
@@ -152,7 +168,7 @@ func TestHardening(t *testing.T) {
 func (h *hardening) do(t *testing.T, x exchange) *answer {
 	t.Helper()
 	h.made++
-	h.up.take()
+	h.theirs(t, exchange{name: "between two exchanges"})
 	gateway := "default"
 	if x.to == "" {
 		x.to = h.addr
@@ -160,15 +176,14 @@ func (h *hardening) do(t *testing.T, x exchange) *answer {
 		gateway = "plain"
 	}
 	a := send(t, x.to, x.call)
-	arrived := h.up.take()
+	arrived := h.theirs(t, x)
 	complain := func(format string, args ...any) {
 		t.Helper()
 		t.Errorf("%s (%s %.80q): %s\nanswer: %d %v\n%.300s", x.name, x.method, x.target, fmt.Sprintf(format, args...), a.status, a.header, a.body)
 	}
-	for _, r := range arrived {
-		if err := x.as.judge(r, masterToken, h.up.Listener.Addr().String()); err != nil {
-			complain("upstream received too much: %v", err)
-		}
+	body := ""
+	if len(arrived) > 0 {
+		body, _ = unstamped(arrived[0].body)
 	}
 	switch {
 	case a.status != x.status:
@@ -179,8 +194,10 @@ func (h *hardening) do(t *testing.T, x exchange) *answer {
 		complain("upstream received %+v", arrived)
 	case x.sent != "" && len(arrived) != 1:
 		complain("upstream received %d requests, want %s", len(arrived), x.sent)
-	case x.sent != "" && (arrived[0].method+" "+arrived[0].target != x.sent || arrived[0].body != x.with):
-		complain("upstream received %s %s %q, want %s %q", arrived[0].method, arrived[0].target, arrived[0].body, x.sent, x.with)
+	case x.sent != "" && (arrived[0].method+" "+arrived[0].target != x.sent || body != x.with):
+		complain("upstream received %s %s %q, want %s %q", arrived[0].method, arrived[0].target, body, x.sent, x.with)
+	case x.sent == mintSent && x.status == http.StatusOK && a.body != mintAnswer(arrived[0].made):
+		complain("not the answer to the mint")
 	case x.before:
 		if a.decision() != "" {
 			complain("the gateway decided something")
@@ -204,11 +221,96 @@ func (h *hardening) do(t *testing.T, x exchange) *answer {
 			complain("header %s came through", name)
 		}
 	}
-	if strings.Contains(a.body+a.more+fmt.Sprint(a.header), masterToken) {
-		complain("the answer holds the master token")
+	said := a.body + a.more + fmt.Sprint(a.header)
+	if strings.Contains(said, masterToken) || strings.Contains(said, aSecret) {
+		complain("the answer holds the master token or another secret")
+	}
+	if (x.sent != mintSent || x.status != http.StatusOK) && strings.Contains(said, newSecret("")) {
+		complain("the answer holds the secret of a token that is not given out")
 	}
 	h.note(x, gateway, a)
 	return a
+}
+
+// mintSent is the request line of a mint.
+const mintSent = "POST /api/v1/token"
+
+// theirs returns what arrived upstream on behalf of the exchange's caller, and
+// judges it together with what the gateway sent by itself. By itself it asks
+// for a token that was just made, for one that was just deleted, and for
+// nothing else, but for those that it has to delete.
+func (h *hardening) theirs(t *testing.T, x exchange) (list []received) {
+	t.Helper()
+	host := h.up.Listener.Addr().String()
+	owner := h.owner(x)
+	proofs := map[string]int{}
+	for _, r := range h.up.take() {
+		id, one := strings.CutPrefix(r.target, "/api/v1/token/")
+		_, due := proofs[id]
+		var err error
+		switch {
+		case one && h.owed[id] && (r.method == http.MethodGet || r.method == http.MethodDelete),
+			one && due && r.method == http.MethodGet:
+			if err = r.judge(masterToken, host); err == nil && (r.body != "" || h.tokens[id] == "") {
+				err = fmt.Errorf("not what the gateway asks by itself: %s %s %q", r.method, r.target, r.body)
+			}
+			h.own[r.method+" "+id]++
+			proofs[id]++
+		default:
+			err = x.as.judge(r, masterToken, host, h.tokensOf(owner)...)
+			list = append(list, r)
+			switch {
+			case r.made != "":
+				h.enter(t, r, owner)
+				h.owed[r.made] = x.drops
+				proofs[r.made] = 0
+			case one && r.method == http.MethodDelete:
+				h.owed[id] = x.drops
+				proofs[id] = 0
+			}
+		}
+		if err != nil {
+			t.Errorf("%s (%s %.80q): upstream received too much: %v", x.name, x.method, x.target, err)
+		}
+	}
+	for id, n := range proofs {
+		if n != 1 && !h.owed[id] {
+			t.Errorf("%s (%s %.80q): the gateway asked %d times what became of the token", x.name, x.method, x.target, n)
+		}
+	}
+	return list
+}
+
+// owner names those whose tokens the exchange may be about.
+func (h *hardening) owner(x exchange) string {
+	if x.as == nil {
+		return ""
+	}
+	if x.to == h.second {
+		return "plain " + x.as.team
+	}
+	return "default " + x.as.team
+}
+
+// tokensOf are the ids of all tokens that were ever made by them.
+func (h *hardening) tokensOf(owner string) (ids []string) {
+	for id, whose := range h.tokens {
+		if whose == owner {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// enter enters a token that was made into the books. No two have one stamp.
+func (h *hardening) enter(t *testing.T, r received, owner string) {
+	t.Helper()
+	h.tokens[r.made] = owner
+	_, stamp := unstamped(r.body)
+	if h.stamps[stamp] {
+		t.Errorf("a second token has the stamp %s", stamp)
+	}
+	h.stamps[stamp] = true
 }
 
 // note enters an exchange into the books.
@@ -216,6 +318,9 @@ func (h *hardening) note(x exchange, gateway string, a *answer) {
 	decision, reason, team := "allow", "allowed", "unidentified"
 	if x.reason != "" {
 		decision, reason = "deny", x.reason
+	}
+	if x.sent != "" {
+		decision = "allow" // what becomes of it then is GoodAccess's doing
 	}
 	if x.as != nil {
 		team = x.as.team
@@ -231,10 +336,17 @@ func (h *hardening) note(x exchange, gateway string, a *answer) {
 func (h *hardening) checkRecords(t *testing.T) {
 	var unidentified int
 	var all map[string][]record
+	var own map[string]int
 	await(t, "the audit log to be complete", func() bool {
-		unidentified, all = 0, map[string][]record{}
+		unidentified, all, own = 0, map[string][]record{}, map[string]int{}
 		complete := 0
 		for _, r := range h.records(t) {
+			if r.Operator != "" {
+				if r.Phase == "decided" {
+					own[map[string]string{"getToken": "GET ", "revokeToken": "DELETE "}[r.Operation]+r.TokenID]++
+				}
+				continue
+			}
 			unidentified += r.Suppressed
 			if r.Phase == "decided" && r.Team == "" {
 				unidentified++
@@ -246,6 +358,10 @@ func (h *hardening) checkRecords(t *testing.T) {
 		}
 		return unidentified >= h.unidentified && complete >= h.sent()
 	})
+	h.theirs(t, exchange{name: "after all exchanges"})
+	if diff := cmp.Diff(h.own, own); diff != "" {
+		t.Errorf("the gateway's own requests and their records differ (-sent +recorded):\n%s", diff)
+	}
 	if unidentified != h.unidentified {
 		t.Errorf("%d failed identifications are on record, want %d", unidentified, h.unidentified)
 	}
@@ -261,7 +377,7 @@ func (h *hardening) checkRecords(t *testing.T) {
 		}
 		first, last := found[0], found[len(found)-1]
 		decided, reason := "deny", x.reason
-		if reason == "" {
+		if x.sent != "" || reason == "" {
 			decided, reason = "allow", "allowed"
 		}
 		switch {
@@ -270,7 +386,7 @@ func (h *hardening) checkRecords(t *testing.T) {
 			t.Errorf("%s: record %+v", x.name, first)
 		case x.sent == "" && first.Status != x.status:
 			t.Errorf("%s: recorded status %d, want %d", x.name, first.Status, x.status)
-		case x.sent != "" && (last.Phase != "ended" || !last.Complete || last.Status != x.status || last.UpstreamStatus != 200):
+		case x.sent != "" && (last.Phase != "ended" || last.Complete != (x.reason == "") || last.Status != x.status || last.UpstreamStatus != 200):
 			t.Errorf("%s: record %+v", x.name, last)
 		}
 	}

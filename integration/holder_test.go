@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/scopegate/scopegate/credential"
 )
@@ -52,9 +54,11 @@ var everything = []string{"Accept", "Accept-Encoding", "Authorization", "Content
 
 // judge tells in what a request that arrived upstream is wider than the
 // caller who caused it, who may be nobody, or other than the gateway makes
-// its requests.
-func (h *holder) judge(r received, master, host string) error {
+// its requests. Of single tokens the caller may ask for those that its team
+// made.
+func (h *holder) judge(r received, master, host string, made ...string) error {
 	op := operationAt(r.method, r.target)
+	id, one := strings.CutPrefix(r.target, "/api/v1/token/")
 	switch {
 	case h == nil:
 		return fmt.Errorf("%s %s came from nobody", r.method, r.target)
@@ -64,8 +68,19 @@ func (h *holder) judge(r received, master, host string) error {
 		return fmt.Errorf("%s needs %s, which the caller does not hold", op, op.scope)
 	case op.inferred && !h.inferred:
 		return fmt.Errorf("%s is not turned on", op)
-	case strings.HasPrefix(r.target, "/api/v1/token/"):
+	case one && !slices.Contains(made, id):
 		return fmt.Errorf("%s is about a token that is not the caller's", op)
+	}
+	if err := r.judge(master, host); err != nil {
+		return err
+	}
+	return h.judgeBody(op, r)
+}
+
+// judge tells in what a request is other than the gateway makes all of its
+// requests.
+func (r received) judge(master, host string) error {
+	switch {
 	case r.host != host:
 		return fmt.Errorf("host %q", r.host)
 	case len(r.trailer) > 0:
@@ -89,7 +104,7 @@ func (h *holder) judge(r received, master, host string) error {
 	if strings.Contains(r.body, "sgk_") || strings.Contains(r.body, master) {
 		return fmt.Errorf("the body holds a secret: %s", r.body)
 	}
-	return h.judgeBody(op, r)
+	return nil
 }
 
 func (h *holder) judgeBody(op *operation, r received) error {
@@ -113,6 +128,19 @@ func (h *holder) judgeBody(op *operation, r received) error {
 	return nil
 }
 
+// stamped is what the gateway puts behind the name of a token.
+var stamped = regexp.MustCompile(`-sg-[a-z2-7]{8}-[a-z2-7]{8}-[a-z2-7]{20}-[a-z2-7]{16}"`)
+
+// unstamped returns the body of a mint as it is without a stamp, and the stamp.
+func unstamped(body string) (rest, stamp string) {
+	at := stamped.FindStringIndex(body)
+	if at == nil {
+		return body, ""
+	}
+	end := at[1] - len(`"`)
+	return body[:at[0]] + body[end:], body[at[0]:end]
+}
+
 // judge tells in what a mint asks for more than it may.
 func (b *bounds) judge(body string) error {
 	if b == nil {
@@ -128,6 +156,9 @@ func (b *bounds) judge(body string) error {
 	ips, _ := asked["allowed_ips"].([]any)
 	if len(asked) != 4 || name == "" || expires == "" || len(scopes) == 0 || len(ips) == 0 {
 		return fmt.Errorf("a mint has four fields, each of which says something: %s", body)
+	}
+	if given, stamp := unstamped(body); stamp == "" || stamped.MatchString(given) || utf8.RuneCountInString(name) > 128 {
+		return fmt.Errorf("a mint's name has one stamp and 128 characters at most: %q", name)
 	}
 	for _, s := range scopes {
 		if text, _ := s.(string); !slices.Contains(b.scopes, text) || slices.Contains(tokenScopes, text) {

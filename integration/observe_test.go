@@ -18,6 +18,7 @@ type record struct {
 	Phase          string   `json:"phase"`
 	Team           string   `json:"team"`
 	Credential     string   `json:"credential"`
+	Operator       string   `json:"operator"`
 	ClientIP       string   `json:"client_ip"`
 	Operation      string   `json:"operation"`
 	Scope          string   `json:"scope"`

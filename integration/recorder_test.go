@@ -3,11 +3,15 @@ package integration_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/uuid"
 )
 
 // received is one request as it arrived upstream.
@@ -18,28 +22,47 @@ type received struct {
 	length         int64 // -1 is chunked
 	trailer        http.Header
 	body           string
+
+	made string // the id of the token that this made
 }
 
 // recorder is an upstream that notes what arrives and answers in the shapes
-// of GoodAccess.
+// of GoodAccess. What tokens it makes it shows and lists until it is told to
+// delete them, as GoodAccess does.
 type recorder struct {
 	*httptest.Server
-	mu   sync.Mutex
-	list []received
+	mu     sync.Mutex
+	list   []received
+	tokens map[string]token // by id
+
+	// shows answers a read of a token that is there, where it is set.
+	shows func(id string, made token) string
+	// keeps is how many deletions are only said to be done.
+	keeps int
 }
 
-// What the recorder answers. No caller may ever see the second token of the
-// list, and the headers are for nobody.
+// token is one that was made, as it is shown.
+type token map[string]any
+
+// What the recorder answers. No caller may ever see the first token of the
+// list, nor a secret of any, and the headers are for nobody.
 const (
-	mintedID   = "0d9a4f3e-1c57-4b8e-a2d6-7f1e3c5b9a80"
-	mintAnswer = `{"created_id":"` + mintedID + `","message":"Token created successfully","token":"the-new-secret"}`
-	listAnswer = `[{"id":"` + aToken + `","name":"master","token":"somebody-elses-secret"}]`
-	anyAnswer  = `{"created_id":"made-1","message":"done"}`
+	anyAnswer   = `{"created_id":"made-1","message":"done"}`
+	aSecret     = "somebody-elses-secret"
+	noSuchToken = `{"error":"not_found","error_description":"Token not found"}`
 )
+
+// newSecret is the secret of a new token, which its maker sees, once.
+func newSecret(id string) string { return "the-new-secret-of-" + id }
+
+// mintAnswer answers a mint.
+func mintAnswer(id string) string {
+	return `{"created_id":"` + id + `","message":"Token created successfully","token":"` + newSecret(id) + `"}`
+}
 
 func newRecorder(t *testing.T) *recorder {
 	t.Helper()
-	r := &recorder{}
+	r := &recorder{tokens: map[string]token{aToken: {"id": aToken, "name": "master", "token": aSecret}}}
 	r.Server = httptest.NewServer(r)
 	t.Cleanup(r.Close)
 	return r
@@ -55,6 +78,7 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		length: in.ContentLength, trailer: in.Trailer, body: string(body),
 	}
 	r.mu.Lock()
+	status, text := r.answer(&one)
 	r.list = append(r.list, one)
 	r.mu.Unlock()
 
@@ -66,15 +90,68 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	h.Set("X-Powered-By", "upstream")
 	h.Set("WWW-Authenticate", "Bearer")
 	h.Set("Trailer", "X-Trailer")
-	text := anyAnswer
-	switch in.RequestURI {
-	case "/api/v1/token":
-		text = mintAnswer
-	case "/api/v1/tokens":
-		text = listAnswer
-	}
+	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)
 	h.Set("X-Trailer", "upstream")
+}
+
+func (r *recorder) answer(in *received) (status int, body string) {
+	id, one := strings.CutPrefix(in.target, "/api/v1/token/")
+	switch made, there := r.tokens[id]; {
+	case in.method == http.MethodPost && in.target == "/api/v1/token":
+		in.made = r.mint(in.body)
+		return http.StatusOK, mintAnswer(in.made)
+	case in.target == "/api/v1/tokens":
+		return http.StatusOK, encoded(slices.Collect(maps.Values(r.tokens)))
+	case !one:
+		return http.StatusOK, anyAnswer
+	case !there:
+		return http.StatusNotFound, noSuchToken
+	case in.method == http.MethodDelete && r.keeps > 0:
+		r.keeps--
+		return http.StatusOK, anyAnswer
+	case in.method == http.MethodDelete:
+		delete(r.tokens, id)
+		return http.StatusOK, anyAnswer
+	case r.shows != nil:
+		return http.StatusOK, r.shows(id, maps.Clone(made))
+	default:
+		return http.StatusOK, encoded(made)
+	}
+}
+
+// mint makes a token of whatever it is asked for.
+func (r *recorder) mint(body string) (id string) {
+	id = uuid.NewString()
+	made := token{}
+	_ = json.Unmarshal([]byte(body), &made) // what is no JSON is noticed where it is judged
+	made["id"], made["token"] = id, aSecret
+	r.tokens[id] = made
+	return id
+}
+
+func encoded(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it was JSON before
+	}
+	return string(text)
+}
+
+// has reports whether there is such a token.
+func (r *recorder) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, there := r.tokens[id]
+	return there
+}
+
+// lie has the recorder show tokens as they are not, and say that deletions are
+// done which are not.
+func (r *recorder) lie(shows func(id string, made token) string, keeps int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shows, r.keeps = shows, keeps
 }
 
 // take returns what arrived since it was last called.

@@ -88,6 +88,7 @@ func TestNoRecordNoRequest(t *testing.T) {
 				roll_disabled
 			}
 		}
+		reconcile off
 	}`), "MASTER="+sim.Master(), "UPSTREAM="+up.URL, "PIPE="+disk.path)
 
 	status := func(c call) *answer {
