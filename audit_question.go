@@ -27,7 +27,7 @@ const exitNothing = exitRefused
 
 // questionCommands are the commands that read audit logs.
 func questionCommands() []*cobra.Command {
-	return []*cobra.Command{auditSearchCommand(), auditStatsCommand(), auditShowCommand(), auditLearnCommand(), auditReplayCommand()}
+	return []*cobra.Command{auditSearchCommand(), auditTailCommand(), auditStatsCommand(), auditShowCommand(), auditLearnCommand(), auditReplayCommand()}
 }
 
 // nothingError says that no record is an answer.

@@ -68,16 +68,16 @@ func (a rolled) compare(b rolled) int {
 
 func newRolled(path string) rolled {
 	f := rolled{path: path}
-	file, err := os.Open(path)
+	source := Source{Name: path}
+	r, file, err := source.open()
 	if err != nil {
 		return f // told when it is to be read
 	}
 	defer file.Close()
-	begin := make([]byte, 4<<10)
-	r := NewReader(path, file)
 	if r.err != nil {
 		return f
 	}
+	begin := make([]byte, 4<<10)
 	n, _ := io.ReadFull(r.from, begin)
 	for line := range bytes.Lines(begin[:n]) {
 		if rest, ok := bytes.CutPrefix(line, []byte(`{"seq":`)); ok {

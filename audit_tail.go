@@ -1,0 +1,165 @@
+package scopegate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/audit/logfile"
+	"github.com/scopegate/scopegate/audit/query"
+)
+
+// lookEvery is how often a log that is followed is looked at.
+const lookEvery = 250 * time.Millisecond
+
+// tail prints the last records of logs, and goes on with those that come.
+type tail struct {
+	recordFormat
+	filter query.Filter
+	meter  *meter
+	to     io.Writer
+	keep   int            // how many of the last records are printed first
+	last   []logfile.Line // these
+	live   bool           // they were printed
+}
+
+func auditTailCommand() *cobra.Command {
+	l, f, r := &logFlags{}, &filterFlags{}, &recordFormat{}
+	var follow bool
+	n := 10
+	cmd := &cobra.Command{
+		Use:   "tail [<log>...]",
+		Short: "Prints the last records of audit logs, and those that come",
+		Long: `Prints the last records that are like all of the flags given and, with --follow, those
+that come, until it is interrupted. It goes on over rotations: no record is missed or
+printed twice, however often the log is rolled.
+
+The logs are the files given, without those that were rolled from them before. Without
+files they are those that --config names. A line that is no record is told on standard
+error with its place, and passed over.
+
+Without --follow the exit code is 0 where a record was printed, 3 where none was, and 1
+where a log could not be read.`,
+		Example: `  scopegate audit tail --follow --config /etc/scopegate/Caddyfile --decision deny
+  scopegate audit tail -n 50 /var/log/scopegate/audit.jsonl --json`,
+		RunE: answers(func(cmd *cobra.Command, args []string) error {
+			r.json = l.json
+			filter, err := f.filter(l.gateway, time.Now())
+			if err != nil {
+				return err
+			}
+			if n < 0 {
+				return errors.New("--lines must not be negative")
+			}
+			paths, err := l.paths(args)
+			if err != nil {
+				return err
+			}
+			if slices.Contains(paths, logfile.Stdin) {
+				return errors.New("standard input has no end to begin at: use `search -`")
+			}
+			t := &tail{recordFormat: *r, filter: filter, meter: newMeter(cmd, nil), to: cmd.OutOrStdout(), keep: n}
+			ticker := time.NewTicker(lookEvery)
+			defer ticker.Stop()
+			return t.run(cmd.Context(), paths, follow, ticker.C)
+		}),
+	}
+	l.add(cmd)
+	f.add(cmd)
+	r.add(cmd)
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that come")
+	cmd.Flags().IntVarP(&n, "lines", "n", n, "how many of the last records to print first")
+	return cmd
+}
+
+func (t *tail) run(ctx context.Context, paths []string, follow bool, look <-chan time.Time) error {
+	var logs []*logfile.Follower
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil && !follow {
+			return fmt.Errorf("opening the audit log: %w", err)
+		}
+		log := logfile.Follow(path)
+		defer log.Close()
+		logs = append(logs, log)
+		if err := log.Poll(t.line, t.fault); err != nil {
+			return err
+		}
+		if !follow {
+			if err := log.Rest(t.line); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.begin(follow); err != nil || !follow {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look:
+		}
+		for _, log := range logs {
+			if err := log.Poll(t.line, t.fault); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// begin prints the last records of what there was.
+func (t *tail) begin(follow bool) error {
+	t.live = true
+	if len(t.last) == 0 && !follow {
+		return &nothingError{"no record is like that in the log as it is since it was last rolled; `search` reads what was rolled, too"}
+	}
+	if err := t.head(t.to); err != nil {
+		return err
+	}
+	for _, line := range t.last {
+		if err := t.line(line); err != nil {
+			return err
+		}
+	}
+	t.last = nil
+	return nil
+}
+
+func (t *tail) line(line logfile.Line) error {
+	var e query.Entry
+	record, err := e.Parse(line)
+	if err != nil {
+		t.fault(&logfile.ReadError{File: line.File, Line: line.Number, Offset: line.Offset, Err: err})
+		return nil
+	}
+	if !record || !t.filter.Match(&e) {
+		return nil
+	}
+	if t.live {
+		found := t.findings()
+		found.add(&e)
+		_, err := t.to.Write(found.text.Bytes())
+		return err
+	}
+	line.Text = bytes.Clone(line.Text)
+	if t.last = append(t.last, line); len(t.last) > t.keep {
+		t.last = t.last[1:]
+	}
+	return nil
+}
+
+// fault tells of what cannot be read: of what there was only so much, of what
+// comes each.
+func (t *tail) fault(f *logfile.ReadError) {
+	const enough = 20
+	if t.live || t.meter.told < enough {
+		t.meter.fault(f)
+	}
+}
