@@ -83,6 +83,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	        max_credential_ttl <duration>
 //	        lock_on_reuse
 //	        tokens all
+//	        enforce off until <date>
 //	        credential <name> {
 //	            hash          <id>:<sha256>
 //	            state         active|suspended|revoked
@@ -246,6 +247,16 @@ func (t *Team) parse(d *caddyfile.Dispenser) error {
 		"max_credentials":    {parse: count(&t.MaxCredentials)},
 		"max_credential_ttl": {parse: duration(&t.MaxCredentialTTL)},
 		"lock_on_reuse":      {parse: flag(&t.LockOnReuse)},
+		"enforce": {parse: func(d *caddyfile.Dispenser) error {
+			var off, until, date string
+			if !d.AllArgs(&off, &until, &date) || off != "off" || until != "until" {
+				return d.Errf("expected `enforce off until <date>`, such as: enforce off until 2027-01-31")
+			}
+			if err := t.ShadowUntil.UnmarshalText([]byte(date)); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
+		}},
 		"tokens": {parse: func(d *caddyfile.Dispenser) error {
 			var what string
 			if !d.AllArgs(&what) || what != "all" {

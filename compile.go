@@ -113,11 +113,14 @@ type failFunc func(source, path string, err error)
 func (c *compiled) team(t *Team, fail failFunc) {
 	at := fmt.Sprintf("team %q", t.Name)
 	team := &policy.Team{
-		Name: t.Name, AllowedIPs: prefixes(t.AllowedIPs), MemberPasswords: t.MemberPasswords, AllTokens: t.AllTokens,
+		Name: t.Name, AllowedIPs: prefixes(t.AllowedIPs), MemberPasswords: t.MemberPasswords, AllTokens: t.AllTokens, ShadowUntil: t.ShadowUntil.At,
 		Scopes: c.expand(t.Scopes, at+": scopes", fail),
 	}
 	if t.Mint != nil {
 		team.Mint = c.mint(t, team, fail)
+	}
+	if !t.ShadowUntil.IsZero() {
+		c.notes = append(c.notes, fmt.Sprintf("%s: reads beyond its scopes and limits are permitted until %s (enforce off)", at, t.ShadowUntil.At.Format(time.RFC3339)))
 	}
 	c.limit(limits.Key{Team: t.Name}, t.RateLimit, t.MaxInFlight, t.Source, at, fail)
 	c.teams = append(c.teams, team)

@@ -45,6 +45,12 @@ type Team struct {
 	MaxCredentials   int            `json:"max_credentials,omitempty"`
 	MaxCredentialTTL caddy.Duration `json:"max_credential_ttl,omitempty"`
 
+	// Until then documented reads beyond the team's scopes and limits are
+	// permitted, recorded as would_deny and counted, so that a grant can be
+	// found out before it is enforced. Everything else is enforced all along.
+	// Default: never.
+	ShadowUntil Date `json:"shadow_until,omitzero"`
+
 	// Shows the team's callers every token of the account, where their scopes
 	// let them list or read tokens. They delete no token but their own.
 	AllTokens bool `json:"all_tokens,omitempty"`

@@ -116,6 +116,7 @@ func families(t *testing.T) map[string]string {
 	m.MasterExpires(time.Now())
 	m.RetiredKeyUsed("billing")
 	m.AuditAnchored(time.Now(), nil)
+	m.WouldDeny("billing", "listMembers", policy.InsufficientScope)
 	m.MintRead([]string{"name"})
 	s := metrics.NewStore("docs")
 	defer s.Close()

@@ -202,7 +202,7 @@ func (q *question) decide(e *explanation) *refusal {
 	if !client.IsValid() {
 		client = anAllowed(id)
 	}
-	if d := policy.Decide(id, m, policy.Facts{Client: client, Limit: policy.Allowed}); !d.Allow() {
+	if d := policy.Decide(id, m, policy.Facts{Client: client, Limit: policy.Allowed, Now: q.now}); !d.Allow() {
 		return refuse(d.Reason)
 	}
 	body := q.body

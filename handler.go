@@ -188,7 +188,7 @@ func (q *request) stands() *refusal {
 		return refuse(reason)
 	}
 	id := &held.Identity
-	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: policy.Allowed})
+	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: policy.Allowed, Now: now})
 	if !d.Allow() {
 		return refuse(d.Reason)
 	}
@@ -213,7 +213,7 @@ func (q *request) decide() *refusal {
 	q.verdict.Headers(func(name, value string) { h[name] = []string{value} })
 	h["X-Oauth-Scopes"] = q.g.grantedHeader(id.Scopes)
 
-	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason})
+	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason, Now: q.started})
 	if op := d.Operation; op != nil {
 		scope := op.ScopeName()
 		q.record.Operation, q.record.Scope = op.ID, scope
@@ -223,6 +223,11 @@ func (q *request) decide() *refusal {
 	}
 	if !d.Allow() {
 		return refuse(d.Reason)
+	}
+	if d.WouldDeny != policy.Undecided {
+		q.record.WouldDeny = d.WouldDeny.String()
+		q.g.meter.WouldDeny(id.Team.Name, d.Operation.ID, d.WouldDeny)
+		delete(h, "Retry-After") // it is served
 	}
 	return nil
 }

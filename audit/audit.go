@@ -34,6 +34,7 @@
 //	requested_scopes  what the caller of a mint asked for
 //	granted_scopes, expires_at, allowed_ips
 //	                  what the minted token got
+//	would_deny        in shadow mode: the reason for which it would have been refused
 //	clamped           which of these the gateway narrowed
 //	fingerprints      keyed hashes of what stands in the answer of a mint
 //	complete          on ended: whether the exchange went through whole

@@ -57,6 +57,7 @@ type Record struct {
 
 	Status         int
 	UpstreamStatus int
+	WouldDeny      string // why it would have been refused, in shadow mode
 	Duration       time.Duration
 	RequestSize    int64 // bytes
 	Size           int64 // bytes of the answer
@@ -132,6 +133,7 @@ func (ln *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addText(enc, "scope", r.Scope)
 	addText(enc, "decision", string(r.Decision))
 	addText(enc, "reason", r.Reason)
+	addText(enc, "would_deny", r.WouldDeny)
 	addNumber(enc, "status", int64(r.Status))
 	addNumber(enc, "upstream_status", int64(r.UpstreamStatus))
 	if r.Duration != 0 {

@@ -82,6 +82,9 @@ var (
 	credentialChanges = counters("credential_changes_total",
 		"Changes of stored credentials that were made through this process, by their kind.",
 		"gateway", "change")
+	wouldDeny = counters("would_deny_total",
+		"Requests of teams in shadow mode that were served and would have been refused, by the reason.",
+		"gateway", "team", "operation", "reason")
 	mintsWidened = counters("mints_widened_total",
 		"Tokens that GoodAccess made otherwise than they were asked for. Each was deleted.",
 		"gateway")
@@ -117,7 +120,7 @@ type vector interface {
 var vectors = []vector{
 	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
 	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
-	mintsWidened, mintsUnproven, mintShown,
+	wouldDeny, mintsWidened, mintsUnproven, mintShown,
 }
 
 // everything is one collector of all families, so that a registry takes all

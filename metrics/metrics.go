@@ -186,6 +186,13 @@ func (m *Metrics) MirrorDropped() { m.mirrorDropped.Inc() }
 // token.
 func (m *Metrics) MasterRejected() { m.masterRejected.Inc() }
 
+// WouldDeny counts a request that was served since its team is in shadow mode.
+func (m *Metrics) WouldDeny(team, operation string, reason policy.Reason) {
+	m.made(func() {
+		wouldDeny.WithLabelValues(m.gateway, m.teams.list[m.teams.of(team)], m.operations.list[m.operations.of(operation)], reason.String()).Inc()
+	})
+}
+
 // Mint counts a request to make an upstream token.
 func (m *Metrics) Mint(team string, outcome Outcome) {
 	switch outcome {

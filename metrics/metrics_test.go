@@ -79,6 +79,9 @@ func everyEvent(m *metrics.Metrics) {
 	m.CredentialChanged("rotate")
 	m.CredentialChanged("unheard of")
 	m.RetiredKeyUsed("billing")
+	m.MintWidened()
+	m.MintRead([]string{"name"})
+	m.WouldDeny("billing", "listMembers", policy.RateLimited)
 }
 
 // idle is what a gateway shows before anything happened.
@@ -91,7 +94,7 @@ var idle = []string{
 	`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
 	`credential_changes_total{change="revoke"} 0`, `credential_changes_total{change="rotate"} 0`,
 	`credential_changes_total{change="suspend"} 0`,
-	"master_token_rejected_total 0", "requests_in_flight 0",
+	"master_token_rejected_total 0", "mints_widened_total 0", "requests_in_flight 0",
 }
 
 func TestNewShowsWhatAlertsNeed(t *testing.T) {
@@ -120,12 +123,16 @@ func TestEvents(t *testing.T) {
 		"master_token_expires_timestamp_seconds 1.8000000005e+09",
 		"master_token_loaded_timestamp_seconds 1.7e+09",
 		"master_token_rejected_total 1",
-		`mints_total{outcome="clamped",team="billing"} 1`,
+		`mint_field_shown{field="allowed_ips"} 1`, `mint_field_shown{field="allowed_scopes"} 1`,
+		`mint_field_shown{field="expires_at"} 1`, `mint_field_shown{field="name"} 0`,
+		`mint_fields_not_shown_total{field="name"} 1`,
+		`mints_total{outcome="clamped",team="billing"} 1`, "mints_widened_total 1",
 		`operations_total{decision="allow",operation="listMembers",status_class="2xx"} 1`,
 		"requests_in_flight 1",
 		`requests_total{decision="allow",reason="allowed",team="billing"} 1`,
 		`retired_key_uses_total{team="billing"} 1`,
 		`upstream_duration_seconds_count{operation="listMembers"} 1`,
+		`would_deny_total{operation="listMembers",reason="rate_limited",team="billing"} 1`,
 	}
 	if diff := cmp.Diff(want, scrape(t, reg, "events")); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)
@@ -224,7 +231,7 @@ func TestMintRejectsForeignLabels(t *testing.T) {
 		`mints_total{outcome="minted",team="billing"} 1`,
 		`mints_total{outcome="refused",team="billing"} 1`,
 		`mints_total{outcome="refused",team="unidentified"} 1`,
-		`mints_total{outcome="unknown",team="billing"} 3`,
+		`mints_total{outcome="unknown",team="billing"} 3`, "mints_widened_total 0",
 	}
 	got := slices.DeleteFunc(scrape(t, reg, "mints"), func(line string) bool { return !strings.HasPrefix(line, "mints") })
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -316,8 +323,8 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if len(families) != 30 {
-		t.Errorf("linted %d families, want all 30", len(families))
+	if len(families) != 40 {
+		t.Errorf("linted %d families, want all 40", len(families))
 	}
 	for _, f := range families {
 		if help := f.GetHelp(); !strings.HasSuffix(help, ".") || strings.ToUpper(help[:1]) != help[:1] {

@@ -20,6 +20,9 @@ func everyStoreEvent(s *metrics.Store) {
 	s.SyncFailed()
 	s.Skew(-1500 * time.Millisecond)
 	s.Replicas(3)
+	s.Ledger([]metrics.LedgerCount{{Team: "gone", State: "live", N: 9}}, 1, time.Minute)
+	s.Ledger([]metrics.LedgerCount{{Team: "billing", State: "live", N: 7}, {Team: "billing", State: "revoking", N: 2}}, 2, time.Minute)
+	s.Reconciliation(time.Unix(1_700_000_000, 0), map[string]int{"stray": 1}, true)
 }
 
 func TestStoreEvents(t *testing.T) {
@@ -32,8 +35,10 @@ func TestStoreEvents(t *testing.T) {
 	want := []string{
 		`credential_loads_total{outcome="failed"} 0`, `credential_loads_total{outcome="found"} 1`,
 		`credential_loads_total{outcome="unknown"} 0`,
-		"replicas_live 3", "revocation_lag_seconds_count 1",
+		"reconcile_last_success_timestamp_seconds 1.7e+09", "reconcile_stopped 1", `reconcile_tokens{finding="stray"} 1`,
+		"replicas_live 3", "revocation_lag_seconds_count 1", "revocations_pending 2", "revocations_pending_oldest_seconds 60",
 		"store_clock_skew_seconds -1.5", "store_last_sync_timestamp_seconds 1.7e+09", "store_sync_failures_total 1", "store_up 0",
+		`tokens{state="live",team="billing"} 7`, `tokens{state="revoking",team="billing"} 2`,
 	}
 	if diff := cmp.Diff(want, scrape(t, reg, "stored")); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)

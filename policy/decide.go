@@ -6,6 +6,7 @@ package policy
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/scopegate/scopegate/scopes"
 )
@@ -20,12 +21,19 @@ type Facts struct {
 	// Limit is the verdict of the limits: Allowed, RateLimited or
 	// TooManyInFlight. Whatever is not Allowed refuses.
 	Limit Reason
+
+	// Now is the time. The zero time is none: then everything is enforced.
+	Now time.Time
 }
 
 // Decision is the answer. Only the reason Allowed allows.
 type Decision struct {
 	Reason    Reason
 	Operation *scopes.Operation // nil where the path named none
+
+	// WouldDeny is why an allowed request would be refused if its team were
+	// not in shadow mode; Undecided where it would not be.
+	WouldDeny Reason
 }
 
 // Allow reports whether the request may go on.
@@ -35,6 +43,25 @@ func (d Decision) Allow() bool { return d.Reason == Allowed }
 // of its questions is the order of refusals that callers see: address, path,
 // method, scope, limits. Whatever it does not recognise it refuses.
 func Decide(id *Identity, m scopes.Match, f Facts) Decision {
+	d := enforce(id, m, f)
+	if shadows(id.Team, m, f.Now) && (d.Reason == InsufficientScope || d.Reason == RateLimited || d.Reason == TooManyInFlight) {
+		d.Reason, d.WouldDeny = Allowed, d.Reason
+	}
+	return d
+}
+
+// shadows reports whether a request is only watched. That is for documented
+// reads alone: what changes something, what makes or shows tokens, and what
+// nobody has documented is enforced in any case.
+func shadows(t *Team, m scopes.Match, now time.Time) bool {
+	if now.IsZero() || !now.Before(t.ShadowUntil) || m.Outcome != scopes.Matched {
+		return false
+	}
+	op := m.Operation
+	return op.Reads() && op.Documented() && !op.OfTokens()
+}
+
+func enforce(id *Identity, m scopes.Match, f Facts) Decision {
 	d := Decision{Operation: m.Operation}
 	switch {
 	case !inside(f.Client, id.Team.AllowedIPs) || !inside(f.Client, id.AllowedIPs):

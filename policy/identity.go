@@ -24,6 +24,10 @@ type Team struct {
 	// members.update alone does not allow it.
 	MemberPasswords bool
 
+	// ShadowUntil is until when documented reads beyond the team's scopes and
+	// limits are permitted, and noted. The zero time is never.
+	ShadowUntil time.Time
+
 	// AllTokens shows the team every upstream token. It lets it delete none.
 	AllTokens bool
 }

@@ -77,6 +77,21 @@ func (o *Operation) PermittedBy(granted Set) bool { return o.anyScope || granted
 // Reads reports whether the operation only reads.
 func (o *Operation) Reads() bool { return o.Method == "GET" }
 
+// Documented reports whether the path was read or seen somewhere, as against
+// those that are inferred or that an operator added.
+func (o *Operation) Documented() bool {
+	return o.PathEvidence == Docs || o.PathEvidence == Seed || o.PathEvidence == Provider
+}
+
+// OfTokens reports whether it is one of the four operations on tokens.
+func (o *Operation) OfTokens() bool {
+	switch o.ID {
+	case ListTokens, GetToken, RevokeToken, CreateToken:
+		return true
+	}
+	return false
+}
+
 // The ids of the four operations of the token API, which the gateway treats
 // each in its own way.
 const (

@@ -38,6 +38,7 @@ const (
 	Scope
 	Decision
 	Reason
+	WouldDeny
 	TokenID
 	ExpiresAt
 	texts // those before are texts
@@ -90,6 +91,8 @@ func field(name []byte) (Field, bool) {
 		return Decision, true
 	case "reason":
 		return Reason, true
+	case "would_deny":
+		return WouldDeny, true
 	case "token_id":
 		return TokenID, true
 	case "expires_at":

@@ -99,6 +99,7 @@ var columns = []struct {
 	{"scope", Scope},
 	{"decision", Decision},
 	{"reason", Reason},
+	{"would_deny", WouldDeny},
 	{"status", Status},
 	{"upstream_status", UpstreamStatus},
 	{"token_id", TokenID},
