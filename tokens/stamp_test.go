@@ -1,11 +1,14 @@
 package tokens_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/tokens"
 )
 
@@ -76,6 +79,51 @@ func TestLooksStamped(t *testing.T) {
 		if cut := tokens.Unstamped(text); (cut != text) != want {
 			t.Errorf("%q becomes %q", text, cut)
 		}
+	}
+}
+
+func TestShapeLeavesRoomForAStamp(t *testing.T) {
+	s := stamper(t, gatewayID, "a key of the gateway")
+	const most = tokens.DefaultMaxName - tokens.StampLength
+	stampAlone := s.Stamp("billing", tokens.NewNonce(), "")
+	for _, tc := range []struct {
+		name    string
+		asked   string
+		maxName int
+		refused string // part of why; "" is not
+	}{
+		{"as long as may be", strings.Repeat("é", most), 0, ""},
+		{"a character too long", strings.Repeat("é", most+1), 0, "1 to 69 characters, not 70"},
+		{"as long as the gateway says", strings.Repeat("n", 8), tokens.MinMaxName, ""},
+		{"longer than the gateway says", strings.Repeat("n", 9), tokens.MinMaxName, "1 to 8 characters, not 9"},
+		// They would pass in the console for another's.
+		{"a stamp alone", stampAlone, 0, "stamps"},
+		{"a stamped name", "job" + stampAlone, 0, "stamps"},
+		{"a stamped name in upper case", "JOB" + strings.ToUpper(stampAlone), 0, "stamps"},
+		{"a stamp in the middle", stampAlone + "-x", 0, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := zone(t, "UTC")
+			r.MaxName = tc.maxName
+			m, refusal := tokens.Shape([]byte(body(`"`+tc.asked+`"`, goodScopes, goodExpires, goodIPs)), caller(), r, now)
+			if tc.refused != "" {
+				if refusal == nil || refusal.Reason != policy.MintInvalid || refusal.Field != "name" || !strings.Contains(refusal.Detail, tc.refused) {
+					t.Errorf("%+v", refusal)
+				}
+				return
+			}
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			m.Sent = s.Stamp("billing", tokens.NewNonce(), m.Name)
+			var sent struct{ Name string }
+			if err := json.Unmarshal(m.Body(), &sent); err != nil || sent.Name != m.Sent {
+				t.Errorf("sent %s, %v", m.Body(), err)
+			}
+			if n := utf8.RuneCountInString(sent.Name); n > cmp.Or(tc.maxName, tokens.DefaultMaxName) || tokens.Unstamped(sent.Name) != tc.asked {
+				t.Errorf("%q has %d characters", sent.Name, n)
+			}
+		})
 	}
 }
 
