@@ -208,7 +208,7 @@ func (q *request) stands() *refusal {
 func (q *request) decide() *refusal {
 	id := &q.caller.Identity
 	q.match = q.g.rules.router.Match(q.r.Method, q.r.URL.EscapedPath())
-	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, q.started)
+	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, id.Credential, q.started)
 	h := q.w.Header()
 	q.verdict.Headers(func(name, value string) { h[name] = []string{value} })
 	h["X-Oauth-Scopes"] = q.g.grantedHeader(id.Scopes)

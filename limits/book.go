@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,8 +13,12 @@ import (
 // Book is all that was counted for one gateway. It lives across reloads and
 // is safe for concurrent use.
 type Book struct {
+	born time.Time
+	seed maphash.Seed
+	room int // of each shelf
+
 	mu      sync.Mutex
-	buckets map[Key]*bucket
+	shelves map[Key]*shelf
 	quotas  map[string]*quota
 	plans   []*Plan // the open ones, oldest first
 
@@ -22,7 +27,10 @@ type Book struct {
 
 // NewBook returns an empty book.
 func NewBook() *Book {
-	b := &Book{buckets: map[Key]*bucket{}, quotas: map[string]*quota{}}
+	b := &Book{
+		born: time.Now(), seed: maphash.MakeSeed(), room: room,
+		shelves: map[Key]*shelf{}, quotas: map[string]*quota{},
+	}
 	b.replicas.Store(1)
 	return b
 }
@@ -74,7 +82,7 @@ func (b *Book) Plan(lims map[Key]Limit, quota map[string]int) *Plan {
 		if lim == (Limit{}) {
 			continue
 		}
-		g := gate{bucket: b.bucket(key), maxInFlight: int64(lim.MaxInFlight)}
+		g := gate{shelf: b.shelf(key), maxInFlight: int64(lim.MaxInFlight)}
 		if lim.Rate != nil {
 			g.rate, g.rated = *lim.Rate, true
 		}
@@ -105,36 +113,52 @@ func (p *Plan) Close() {
 }
 
 // Enter asks for one more request of a credential of a team. Both the team's
-// limits and the credential's own must admit it. Every verdict is to be left
-// again by Leave, refused or not.
-func (p *Plan) Enter(team, credential string, now time.Time) Verdict {
-	d := p.doors[Key{team, credential}]
+// limits and the credential's own must admit it. A credential with a name is
+// one of the configuration and counted by that name, whichever of its keys it
+// used; one without is counted by its id, which stays when its keys change.
+// Every verdict is to be left again by Leave, refused or not.
+func (p *Plan) Enter(team, name, id string, now time.Time) Verdict {
+	key := Key{team, name}
+	if name == "" {
+		key.Credential = Each
+	}
+	d := p.doors[key]
 	if d == nil {
 		d = p.doors[Key{Team: team}]
 	}
 	if d == nil {
 		return Verdict{Reason: policy.Allowed}
 	}
-	return d.enter(now)
+	var whose owners
+	if d.each {
+		whose[credentialGate] = p.book.owner(id)
+	}
+	return d.enter(whose, now.Sub(p.book.born))
 }
 
-// settle makes the buckets agree with the plans that are open, and with how
+// owner is an id as the shelves know it: a number, which needs no memory of its
+// own. The text would be worse: it is a part of the header that has the secret
+// in it, and would keep all of it. Should two ids ever come to the same number,
+// of 64 bits that nobody can foresee, they share a bucket.
+func (b *Book) owner(id string) uint64 { return maphash.String(b.seed, id) }
+
+// settle makes the shelves agree with the plans that are open, and with how
 // many replicas there are.
 func (b *Book) settle() {
 	now, replicas := time.Now(), int(b.replicas.Load())
-	for key, bucket := range b.buckets {
+	for key, shelf := range b.shelves {
 		named := false
 		for _, p := range b.plans {
 			_, ok := p.gates[key]
 			named = named || ok
 		}
 		if !named {
-			delete(b.buckets, key)
+			delete(b.shelves, key)
 			continue
 		}
 		for _, p := range slices.Backward(b.plans) {
 			if g := p.gates[key]; g.rated {
-				bucket.tune(g.rate.among(replicas), now)
+				shelf.tune(g.rate.among(replicas), now.Sub(b.born))
 				break
 			}
 		}
@@ -147,11 +171,11 @@ func (b *Book) settle() {
 	}
 }
 
-func (b *Book) bucket(key Key) *bucket {
-	if b.buckets[key] == nil {
-		b.buckets[key] = &bucket{}
+func (b *Book) shelf(key Key) *shelf {
+	if b.shelves[key] == nil {
+		b.shelves[key] = newShelf(b.room)
 	}
-	return b.buckets[key]
+	return b.shelves[key]
 }
 
 func (b *Book) quota(team string) *quota {

@@ -76,7 +76,7 @@ func TestHeaders(t *testing.T) {
 				p := newPlan(t, tt.lims)
 				var v limits.Verdict
 				for range tt.enters {
-					v = p.Enter("billing", "ci", time.Now())
+					v = p.Enter("billing", "ci", "", time.Now())
 				}
 				got := headers(v)
 				if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -101,7 +101,7 @@ func TestRemainingIsWhole(t *testing.T) {
 			p := newPlan(t, lims{team: {Rate: &limits.Rate{N: 1, Per: per, Burst: 3}}})
 			admitted(p, "ci", 3)
 			time.Sleep(2 * per)
-			got := headers(p.Enter("billing", "ci", time.Now()))["Ratelimit"]
+			got := headers(p.Enter("billing", "ci", "", time.Now()))["Ratelimit"]
 			if want := fmt.Sprintf(`"team";r=1;t=%d`, 2*(seconds+1)); got != want {
 				t.Errorf("%s, want %s", got, want)
 			}
@@ -113,7 +113,7 @@ func TestRemainingIsWhole(t *testing.T) {
 // allocation.
 func TestHeadersAllocateOnce(t *testing.T) {
 	p := newPlan(t, lims{team: perMinute(1<<30, 0), ci: perMinute(1<<30, 0)})
-	v := p.Enter("billing", "ci", time.Now())
+	v := p.Enter("billing", "ci", "", time.Now())
 	set := func(string, string) {}
 	if n := testing.AllocsPerRun(1000, func() { v.Headers(set) }); n > 1 {
 		t.Errorf("%v allocations, want one at most", n)
@@ -145,7 +145,7 @@ func FuzzHeaders(f *testing.F) {
 		now := time.Now()
 		var v limits.Verdict
 		for range enters {
-			v = p.Enter("billing", "ci", now)
+			v = p.Enter("billing", "ci", "", now)
 		}
 		h := headers(v)
 		if enters == 0 {
@@ -168,7 +168,7 @@ func FuzzHeaders(f *testing.F) {
 		if seconds > int64(30*24*time.Hour/time.Second) {
 			return // floating point counts so long a time in more than nanoseconds
 		}
-		if got := p.Enter("billing", "ci", now.Add(time.Duration(seconds)*time.Second)).Reason; got != policy.Allowed {
+		if got := p.Enter("billing", "ci", "", now.Add(time.Duration(seconds)*time.Second)).Reason; got != policy.Allowed {
 			t.Fatalf("%s after Retry-After %s", got, retry)
 		}
 	})

@@ -37,6 +37,11 @@ type Limit struct {
 // Credential, the team with all its credentials together.
 type Key struct{ Team, Credential string }
 
+// Each as the Credential of a Key is each of the team's credentials that have
+// no name in the configuration. They are told apart by their ids, and what one
+// uses up costs the others nothing.
+const Each = "*"
+
 // pace is what a Rate comes to in one process of a fleet.
 type pace struct {
 	perSecond float64
@@ -53,17 +58,23 @@ func (r Rate) among(replicas int) pace {
 	return pace{perSecond: float64(r.N) / r.Per.Seconds() / float64(replicas), burst: max(1, burst/replicas)}
 }
 
-// slack is how many seconds too early a token may seem to come. x/time/rate
-// counts tokens in floating point, where 49 times 1/49 is less than 1, and
-// admits a request whose token is less than a nanosecond away; half of one is
-// safely within that.
-const slack = 0.5e-9
+// Tokens are counted in floating point, where 49 times 1/49 is less than 1. So a
+// request is admitted whose token is less than early seconds away, and told to
+// wait no longer than until it is slack seconds away, which is safely within
+// that.
+const (
+	early = 1e-9
+	slack = early / 2
+)
 
 // What a header can carry, and what a time.Duration can hold in seconds.
 const (
 	maxInteger = 999_999_999_999_999 // structured fields have 15 digits
 	maxSeconds = math.MaxInt64 / int64(time.Second)
 )
+
+// admits reports whether the tokens in a bucket are good for a request.
+func (p pace) admits(tokens float64) bool { return (1-tokens)/p.perSecond < early }
 
 // remaining is how many requests the tokens in a bucket are good for.
 func (p pace) remaining(tokens float64) int64 {

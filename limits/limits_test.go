@@ -1,6 +1,7 @@
 package limits_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,7 @@ func newPlan(t *testing.T, l lims) *limits.Plan {
 // admitted counts how many of n requests get in, without leaving again.
 func admitted(p *limits.Plan, credential string, n int) (in int) {
 	for range n {
-		if p.Enter("billing", credential, time.Now()).Reason == policy.Allowed {
+		if p.Enter("billing", credential, "", time.Now()).Reason == policy.Allowed {
 			in++
 		}
 	}
@@ -79,7 +80,7 @@ func TestEnterHoldsBothBuckets(t *testing.T) {
 				if got := admitted(p, "ci", 10); got != tt.want {
 					t.Errorf("admitted %d of 10, want %d", got, tt.want)
 				}
-				if got := p.Enter("billing", "ci", time.Now()).Reason; got != tt.reason {
+				if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != tt.reason {
 					t.Errorf("the next one: %s, want %s", got, tt.reason)
 				}
 			})
@@ -129,9 +130,9 @@ func TestRefusalHoldsNoPlace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPlan(t, tt.lims)
-				first := p.Enter("billing", "ci", time.Now())
+				first := p.Enter("billing", "ci", "", time.Now())
 				for range 10 {
-					v := p.Enter("billing", "ci", time.Now())
+					v := p.Enter("billing", "ci", "", time.Now())
 					if v.Reason == policy.Allowed {
 						t.Fatal("admitted beyond the limit")
 					}
@@ -139,7 +140,7 @@ func TestRefusalHoldsNoPlace(t *testing.T) {
 				}
 				first.Leave()
 				time.Sleep(time.Minute)
-				if v := p.Enter("billing", "ci", time.Now()); v.Reason != policy.Allowed {
+				if v := p.Enter("billing", "ci", "", time.Now()); v.Reason != policy.Allowed {
 					t.Errorf("%s after all have left: places leaked", v.Reason)
 				}
 				if got := admitted(p, "cd", 10); got != tt.free {
@@ -154,12 +155,12 @@ func TestRefusalHoldsNoPlace(t *testing.T) {
 // own, which it got first.
 func TestRefusalByTheTeamHoldsNoPlaceOfTheCredential(t *testing.T) {
 	p := newPlan(t, lims{team: atOnce(1), ci: atOnce(1)})
-	sibling := p.Enter("billing", "cd", time.Now())
-	if got := p.Enter("billing", "ci", time.Now()).Reason; got != policy.TooManyInFlight {
+	sibling := p.Enter("billing", "cd", "", time.Now())
+	if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != policy.TooManyInFlight {
 		t.Fatalf("got %s", got)
 	}
 	sibling.Leave()
-	if got := p.Enter("billing", "ci", time.Now()).Reason; got != policy.Allowed {
+	if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != policy.Allowed {
 		t.Errorf("%s with every place free", got)
 	}
 }
@@ -169,14 +170,14 @@ func TestRefusalByTheTeamHoldsNoPlaceOfTheCredential(t *testing.T) {
 func TestWaitingForAPlaceCostsNoRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlan(t, lims{team: {MaxInFlight: 1, Rate: &limits.Rate{N: 2, Per: time.Hour}}})
-		v := p.Enter("billing", "ci", time.Now())
+		v := p.Enter("billing", "ci", "", time.Now())
 		for range 10 {
-			if got := p.Enter("billing", "ci", time.Now()).Reason; got != policy.TooManyInFlight {
+			if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != policy.TooManyInFlight {
 				t.Fatalf("got %s", got)
 			}
 		}
 		v.Leave()
-		if got := p.Enter("billing", "ci", time.Now()).Reason; got != policy.Allowed {
+		if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != policy.Allowed {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -201,11 +202,11 @@ func TestRetryAfterIsEnough(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPlan(t, tt.lims)
 				var v limits.Verdict
-				for v = p.Enter("billing", "ci", time.Now()); v.Reason == policy.Allowed; {
+				for v = p.Enter("billing", "ci", "", time.Now()); v.Reason == policy.Allowed; {
 					if v.RetryAfter != 0 {
 						t.Fatalf("admitted, and told to wait %s", v.RetryAfter)
 					}
-					v = p.Enter("billing", "ci", time.Now())
+					v = p.Enter("billing", "ci", "", time.Now())
 				}
 				if v.RetryAfter != tt.want {
 					t.Errorf("retry after %s, want %s", v.RetryAfter, tt.want)
@@ -214,7 +215,7 @@ func TestRetryAfterIsEnough(t *testing.T) {
 					return // past the years that a time can name
 				}
 				time.Sleep(v.RetryAfter)
-				if got := p.Enter("billing", "ci", time.Now()).Reason; got != policy.Allowed {
+				if got := p.Enter("billing", "ci", "", time.Now()).Reason; got != policy.Allowed {
 					t.Errorf("%s after the wait that was asked for", got)
 				}
 			})
@@ -235,7 +236,7 @@ func TestTimeNeverRunsBackwards(t *testing.T) {
 			if i%2 == 0 {
 				at = start.Add(5 * time.Second)
 			}
-			if p.Enter("billing", "ci", at).Reason == policy.Allowed {
+			if p.Enter("billing", "ci", "", at).Reason == policy.Allowed {
 				in++
 			}
 		}
@@ -260,7 +261,7 @@ func TestRateBoundHolds(t *testing.T) {
 			start, in := time.Now(), 0
 			for range 400 {
 				time.Sleep(time.Duration(r.IntN(int(lim.Per) / lim.N)))
-				if p.Enter("billing", "ci", time.Now()).Reason == policy.Allowed {
+				if p.Enter("billing", "ci", "", time.Now()).Reason == policy.Allowed {
 					in++
 				}
 				earned := float64(lim.N) * time.Since(start).Seconds() / lim.Per.Seconds()
@@ -300,7 +301,7 @@ func TestInFlightBoundHolds(t *testing.T) {
 				credential = "cd"
 			}
 			for range 2000 {
-				v := current.Load().Enter("billing", credential, time.Now())
+				v := current.Load().Enter("billing", credential, "", time.Now())
 				if v.Reason == policy.Allowed {
 					if n := inside.Add(1); n > bound {
 						t.Errorf("%d requests of the team at once", n)
@@ -332,14 +333,22 @@ func TestEnterDoesNotAllocate(t *testing.T) {
 	huge := limits.Limit{MaxInFlight: 1000, Rate: &limits.Rate{N: 1 << 40, Per: time.Second}}
 	p := newPlan(t, lims{team: huge, ci: huge})
 	now := time.Now()
-	if n := testing.AllocsPerRun(1000, func() { p.Enter("billing", "ci", now).Leave() }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { p.Enter("billing", "ci", "", now).Leave() }); n != 0 {
 		t.Errorf("%v allocations a request, want none", n)
 	}
-	if n := testing.AllocsPerRun(1000, func() { p.Enter("ops", "", now).Leave() }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { p.Enter("ops", "", "", now).Leave() }); n != 0 {
 		t.Errorf("%v allocations a request without limits, want none", n)
 	}
+	all := newPlan(t, lims{team: huge, each: huge})
+	if n := testing.AllocsPerRun(1000, func() { all.Enter("billing", "", "0123456789ab", now).Leave() }); n != 0 {
+		t.Errorf("%v allocations a request of a stored credential, want none", n)
+	}
+	one := newPlan(t, lims{each: {Rate: &limits.Rate{N: 1, Per: time.Hour}}})
+	if n := testing.AllocsPerRun(1000, func() { one.Enter("billing", "", "0123456789ab", now).Leave() }); n != 0 {
+		t.Errorf("%v allocations a refusal of a stored credential, want none", n)
+	}
 	full := newPlan(t, lims{team: {Rate: &limits.Rate{N: 1, Per: time.Hour}}})
-	if n := testing.AllocsPerRun(1000, func() { full.Enter("billing", "ci", now).Leave() }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { full.Enter("billing", "ci", "", now).Leave() }); n != 0 {
 		t.Errorf("%v allocations a refusal, want none", n)
 	}
 }
@@ -350,8 +359,45 @@ func BenchmarkEnter(b *testing.B) {
 	defer p.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		v := p.Enter("billing", "ci", time.Now())
+		v := p.Enter("billing", "ci", "", time.Now())
 		v.Headers(func(string, string) {})
 		v.Leave()
+	}
+}
+
+func BenchmarkEnterEach(b *testing.B) {
+	huge := limits.Limit{MaxInFlight: 1000, Rate: &limits.Rate{N: 1 << 40, Per: time.Second}}
+	slow := limits.Limit{MaxInFlight: 1000, Rate: &limits.Rate{N: 1 << 40, Per: 365 * 24 * time.Hour}}
+	for _, n := range []int{1, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := limits.NewBook().Plan(lims{team: huge, each: slow}, nil)
+			defer p.Close()
+			ids := make([]string, n)
+			for i := range ids {
+				ids[i] = fmt.Sprintf("%012d", i)
+				p.Enter("billing", "", ids[i], time.Now()).Leave()
+			}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				i = (i + 7919) % n
+				p.Enter("billing", "", ids[i], time.Now()).Leave()
+			}
+		})
+	}
+}
+
+// BenchmarkShare is how long the requests of one team wait at most, when a
+// replica comes or goes.
+func BenchmarkShare(b *testing.B) {
+	slow := limits.Limit{Rate: &limits.Rate{N: 1000, Per: 365 * 24 * time.Hour}}
+	book := limits.NewBook()
+	p := book.Plan(lims{each: slow}, nil)
+	defer p.Close()
+	for i := range 1_000_000 {
+		p.Enter("billing", "", fmt.Sprint(i), time.Now()).Leave()
+	}
+	for i := 0; b.Loop(); i++ {
+		book.Share(1 + i%2)
 	}
 }

@@ -126,7 +126,7 @@ func TestReloadCountsRequestsUnderWay(t *testing.T) {
 			before := book.Plan(lims{team: atOnce(tt.before)}, nil)
 			var under []limits.Verdict
 			for range tt.under {
-				under = append(under, before.Enter("billing", "ci", time.Now()))
+				under = append(under, before.Enter("billing", "ci", "", time.Now()))
 			}
 			after := book.Plan(lims{team: atOnce(tt.after)}, nil)
 			before.Close()
@@ -185,7 +185,7 @@ func TestReloadThatDropsALimit(t *testing.T) {
 func TestLeaveAfterItsBucketIsGone(t *testing.T) {
 	book := limits.NewBook()
 	p := book.Plan(lims{team: atOnce(1)}, nil)
-	v := p.Enter("billing", "ci", time.Now())
+	v := p.Enter("billing", "ci", "", time.Now())
 	p.Close()
 	p = book.Plan(lims{team: atOnce(1)}, nil)
 	v.Leave()

@@ -149,7 +149,7 @@ func TestShareInHeaders(t *testing.T) {
 				book.Share(4)
 				var v limits.Verdict
 				for range tt.enters {
-					v = p.Enter("billing", "ci", time.Now())
+					v = p.Enter("billing", "ci", "", time.Now())
 				}
 				if diff := cmp.Diff(tt.want, headers(v)); diff != "" {
 					t.Errorf("headers (-want +got):\n%s", diff)
@@ -176,7 +176,7 @@ func TestShareHoldsTheFleetToTheLimit(t *testing.T) {
 			var under []limits.Verdict
 			total, start := 0, time.Now()
 			for range 200 {
-				v := fleet[r.IntN(n)].Enter("billing", "ci", time.Now())
+				v := fleet[r.IntN(n)].Enter("billing", "ci", "", time.Now())
 				if v.Reason == policy.Allowed {
 					total++
 					under = append(under, v)
@@ -227,7 +227,7 @@ func TestShareWhileRequestsCome(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 2000 {
-				v := p.Enter("billing", "ci", time.Now())
+				v := p.Enter("billing", "ci", "", time.Now())
 				v.Headers(func(string, string) {})
 				v.Leave()
 			}

@@ -13,7 +13,7 @@ import (
 // gate is one key's limits, and where they are counted. The zero gate admits
 // everyone.
 type gate struct {
-	bucket      *bucket
+	shelf       *shelf
 	maxInFlight int64 // 0 is any
 	rate        Rate
 	rated       bool
@@ -39,15 +39,20 @@ const (
 // The names under which callers see the two.
 var policyNames = [gateCount]string{credentialGate: `"credential"`, teamGate: `"team"`}
 
+// owners says whose bucket a request is counted in at each gate: 0 where the
+// gate has a single one.
+type owners [gateCount]uint64
+
 // door is what a request of one key passes, worked out when the plan is made.
 type door struct {
 	gates    [gateCount]gate
+	each     bool          // the credential's gate has a bucket for each id
 	policy   string        // the RateLimit-Policy header, "" without a rate
 	replicas *atomic.Int64 // of the book
 }
 
 func newDoor(gates map[Key]gate, key Key, replicas *atomic.Int64) *door {
-	d := &door{replicas: replicas}
+	d := &door{each: key.Credential == Each, replicas: replicas}
 	d.gates[teamGate] = gates[Key{Team: key.Team}]
 	if key.Credential != "" {
 		d.gates[credentialGate] = gates[key]
@@ -71,9 +76,9 @@ func newDoor(gates map[Key]gate, key Key, replicas *atomic.Int64) *door {
 
 // enter passes the places first and the rates after, since a place can be
 // given back unused and a token cannot.
-func (d *door) enter(now time.Time) Verdict {
-	v := Verdict{Reason: policy.Allowed, door: d, replicas: int(d.replicas.Load())}
-	placed := d.step(int64(v.replicas))
+func (d *door) enter(whose owners, now time.Duration) Verdict {
+	v := Verdict{Reason: policy.Allowed, door: d, whose: whose, replicas: int(d.replicas.Load())}
+	placed := d.step(whose, int64(v.replicas), now)
 	if !placed {
 		v.Reason = policy.TooManyInFlight
 	}
@@ -83,11 +88,11 @@ func (d *door) enter(now time.Time) Verdict {
 			continue
 		}
 		if v.Reason != policy.Allowed {
-			v.tokens[i] = g.bucket.tokens(now)
+			v.tokens[i] = g.shelf.tokens(whose[i], now)
 			continue
 		}
 		var ok bool
-		if ok, v.tokens[i] = g.bucket.take(now); !ok {
+		if ok, v.tokens[i] = g.shelf.take(whose[i], now); !ok {
 			v.Reason = policy.RateLimited
 		}
 	}
@@ -95,7 +100,7 @@ func (d *door) enter(now time.Time) Verdict {
 		return v
 	}
 	if placed {
-		d.stepBack(gateCount)
+		d.stepBack(whose, gateCount)
 	}
 	wait := int64(1)
 	for i := range d.gates {
@@ -108,10 +113,10 @@ func (d *door) enter(now time.Time) Verdict {
 }
 
 // step takes a place at each gate, or none.
-func (d *door) step(replicas int64) bool {
+func (d *door) step(whose owners, replicas int64, now time.Duration) bool {
 	for i := range d.gates {
-		if g := &d.gates[i]; g.bucket != nil && !g.bucket.step(g.places(replicas)) {
-			d.stepBack(i)
+		if g := &d.gates[i]; g.shelf != nil && !g.shelf.step(whose[i], g.places(replicas), now) {
+			d.stepBack(whose, i)
 			return false
 		}
 	}
@@ -119,10 +124,10 @@ func (d *door) step(replicas int64) bool {
 }
 
 // stepBack gives back the places of the first n gates.
-func (d *door) stepBack(n int) {
-	for i := range n {
-		if b := d.gates[i].bucket; b != nil {
-			b.stepBack()
+func (d *door) stepBack(whose owners, n int) {
+	for i, owner := range whose[:n] {
+		if s := d.gates[i].shelf; s != nil {
+			s.stepBack(owner)
 		}
 	}
 }
@@ -139,6 +144,7 @@ type Verdict struct {
 	RetryAfter time.Duration
 
 	door     *door
+	whose    owners
 	replicas int
 	tokens   [gateCount]float64
 }
@@ -147,7 +153,7 @@ type Verdict struct {
 // not. It must be called once, when the request has ended.
 func (v Verdict) Leave() {
 	if v.door != nil && v.Reason == policy.Allowed {
-		v.door.stepBack(gateCount)
+		v.door.stepBack(v.whose, gateCount)
 	}
 }
 
