@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/upstream"
@@ -231,7 +233,7 @@ func (q *request) answerWhoami() *refusal {
 		MemberPasswords: id.Team.MemberPasswords, Catalogue: scopes.Version(),
 		Limits: limitsView{
 			Team:       q.g.rules.limitView(id.Team.Name, ""),
-			Credential: q.g.rules.limitView(id.Team.Name, id.Name),
+			Credential: q.g.rules.limitView(id.Team.Name, cmp.Or(id.Name, limits.Each)),
 		},
 	}
 	if !id.Expires.IsZero() {

@@ -79,8 +79,10 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	        rate_limit    <requests> <window> [<burst>]
 //	        max_in_flight <count>
 //	        member_passwords
-//	        max_credentials    <count>
-//	        max_credential_ttl <duration>
+//	        max_credentials          <count>
+//	        max_credential_ttl       <duration>
+//	        credential_rate_limit    <requests> <window> [<burst>]
+//	        credential_max_in_flight <count>
 //	        lock_on_reuse
 //	        tokens all
 //	        enforce off until <date>
@@ -240,13 +242,15 @@ func (t *Team) parse(d *caddyfile.Dispenser) error {
 			}
 			return t.Mint.parse(d)
 		}},
-		"allowed_ips":        {many: true, parse: networks(&t.AllowedIPs)},
-		"rate_limit":         {parse: rateLimit(&t.RateLimit)},
-		"max_in_flight":      {parse: count(&t.MaxInFlight)},
-		"member_passwords":   {parse: flag(&t.MemberPasswords)},
-		"max_credentials":    {parse: count(&t.MaxCredentials)},
-		"max_credential_ttl": {parse: duration(&t.MaxCredentialTTL)},
-		"lock_on_reuse":      {parse: flag(&t.LockOnReuse)},
+		"allowed_ips":              {many: true, parse: networks(&t.AllowedIPs)},
+		"rate_limit":               {parse: rateLimit(&t.RateLimit)},
+		"max_in_flight":            {parse: count(&t.MaxInFlight)},
+		"member_passwords":         {parse: flag(&t.MemberPasswords)},
+		"max_credentials":          {parse: count(&t.MaxCredentials)},
+		"max_credential_ttl":       {parse: duration(&t.MaxCredentialTTL)},
+		"credential_rate_limit":    {parse: rateLimit(&t.CredentialRateLimit)},
+		"credential_max_in_flight": {parse: count(&t.CredentialMaxInFlight)},
+		"lock_on_reuse":            {parse: flag(&t.LockOnReuse)},
 		"enforce": {parse: func(d *caddyfile.Dispenser) error {
 			var off, until, date string
 			if !d.AllArgs(&off, &until, &date) || off != "off" || until != "until" {

@@ -129,22 +129,22 @@ func parseNetworks(d *caddyfile.Dispenser, args []string, to *[]Network) error {
 
 func rateLimit(to **RateLimit) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		args := d.RemainingArgs()
+		name, args := d.Val(), d.RemainingArgs()
 		if len(args) < 2 || len(args) > 3 {
-			return d.Errf("expected `rate_limit <requests> <window> [<burst>]`, such as: rate_limit 120 1m")
+			return d.Errf("expected `%s <requests> <window> [<burst>]`, such as: %[1]s 120 1m", name)
 		}
 		r := &RateLimit{}
 		numbers := map[int]*int{0: &r.N, 2: &r.Burst}
 		for i, arg := range args {
 			if i == 1 {
-				if err := parseDuration(d, "rate_limit", arg, &r.Window); err != nil {
+				if err := parseDuration(d, name, arg, &r.Window); err != nil {
 					return err
 				}
 				continue
 			}
 			n, err := strconv.Atoi(arg)
 			if err != nil || n <= 0 {
-				return d.Errf("rate_limit %q: expected a whole number above zero", arg)
+				return d.Errf("%s %q: expected a whole number above zero", name, arg)
 			}
 			*numbers[i] = n
 		}

@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -122,7 +123,9 @@ func (c *compiled) team(t *Team, fail failFunc) {
 	if !t.ShadowUntil.IsZero() {
 		c.notes = append(c.notes, fmt.Sprintf("%s: reads beyond its scopes and limits are permitted until %s (enforce off)", at, t.ShadowUntil.At.Format(time.RFC3339)))
 	}
-	c.limit(limits.Key{Team: t.Name}, t.RateLimit, t.MaxInFlight, t.Source, at, fail)
+	c.limits[limits.Key{Team: t.Name}] = limit("", t.RateLimit, t.MaxInFlight, t.Source, at, fail)
+	each := limit("credential_", t.CredentialRateLimit, t.CredentialMaxInFlight, t.Source, at, fail)
+	c.limits[limits.Key{Team: t.Name, Credential: limits.Each}] = each
 	c.teams = append(c.teams, team)
 	if t.MaxCredentials < 0 || t.MaxCredentialTTL < 0 {
 		fail(t.Source, at, errors.New("max_credentials and max_credential_ttl must not be negative"))
@@ -245,7 +248,11 @@ func (c *compiled) credential(cr *Credential, team *policy.Team, at string, fail
 		},
 		Verifiers: cr.Hashes, State: state, NotBefore: cr.NotBefore.At, Expires: cr.Expires.At,
 	})
-	c.limit(limits.Key{Team: team.Name, Credential: cr.Name}, cr.RateLimit, cr.MaxInFlight, cr.Source, at, fail)
+	own := limit("", cr.RateLimit, cr.MaxInFlight, cr.Source, at, fail)
+	each := c.limits[limits.Key{Team: team.Name, Credential: limits.Each}]
+	c.limits[limits.Key{Team: team.Name, Credential: cr.Name}] = limits.Limit{
+		Rate: cmp.Or(own.Rate, each.Rate), MaxInFlight: cmp.Or(own.MaxInFlight, each.MaxInFlight),
+	}
 }
 
 func (c *compiled) expand(list Grants, at string, fail failFunc) scopes.Set {
@@ -271,21 +278,20 @@ func (c *compiled) note(e scopes.Expansion, source string) {
 	}
 }
 
-func (c *compiled) limit(key limits.Key, r *RateLimit, inFlight int, source, at string, fail failFunc) {
+// limit reads a limit, whose options have this prefix.
+func limit(prefix string, r *RateLimit, inFlight int, source, at string, fail failFunc) limits.Limit {
 	if inFlight < 0 {
-		fail(source, at, errors.New("max_in_flight must not be negative"))
+		fail(source, at, fmt.Errorf("%smax_in_flight must not be negative", prefix))
 	}
 	l := limits.Limit{MaxInFlight: inFlight}
-	if r != nil {
-		if r.N <= 0 || r.Window <= 0 || r.Burst < 0 {
-			fail(source, at, errors.New("rate_limit: expected `<requests> <window> [<burst>]`, each above zero, such as 120 1m"))
-			return
-		}
+	switch {
+	case r == nil:
+	case r.N <= 0 || r.Window <= 0 || r.Burst < 0:
+		fail(source, at, fmt.Errorf("%srate_limit: expected `<requests> <window> [<burst>]`, each above zero, such as 120 1m", prefix))
+	default:
 		l.Rate = &limits.Rate{N: r.N, Per: time.Duration(r.Window), Burst: r.Burst}
 	}
-	if l != (limits.Limit{}) {
-		c.limits[key] = l
-	}
+	return l
 }
 
 // validName keeps names fit for labels, records and paths.

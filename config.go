@@ -35,6 +35,12 @@ type Team struct {
 	RateLimit   *RateLimit `json:"rate_limit,omitempty"`
 	MaxInFlight int        `json:"max_in_flight,omitempty"`
 
+	// Bounds of each credential of the team, within the team's, unless a static
+	// one has its own. A stored credential is counted by its id: a new key
+	// brings it no fresh allowance. Default: the team's bounds alone.
+	CredentialRateLimit   *RateLimit `json:"credential_rate_limit,omitempty"`
+	CredentialMaxInFlight int        `json:"credential_max_in_flight,omitempty"`
+
 	// Lets a change of a member set a password. An administrator's password
 	// is full control over the account, so members.update alone does not.
 	MemberPasswords bool `json:"member_passwords,omitempty"`
@@ -122,7 +128,8 @@ type Credential struct {
 	// Networks that callers must come from, besides the team's.
 	AllowedIPs []Network `json:"allowed_ips,omitempty"`
 
-	// Bounds of this credential, within the team's.
+	// Bounds of this credential, within the team's. Default: what the team says
+	// of each credential.
 	RateLimit   *RateLimit `json:"rate_limit,omitempty"`
 	MaxInFlight int        `json:"max_in_flight,omitempty"`
 

@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/store"
 )
 
@@ -425,5 +427,101 @@ func TestStoreOptionsAreChecked(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// Each stored credential of a team has bounds of its own, by its id: a new key
+// brings no fresh allowance, nor does a sibling that uses its own up take any.
+func TestLimitsBelongToTheStoredCredential(t *testing.T) {
+	w := newWorld(t, "scopes members.read\nrate_limit 100 24h\ncredential_rate_limit 3 24h")
+	sibling := w.key
+	row := w.create(t)
+	old := w.key
+	w.expect(t, "")
+	w.key = w.rotate(t, row.ID, credential.Rotation{Overlap: time.Hour})
+	w.expect(t, "")
+	if got := w.do(t, "GET", aMember, "").Header().Get("Ratelimit"); !strings.Contains(got, `"credential";r=0;`) || !strings.Contains(got, `"team";r=97;`) {
+		t.Errorf("told of %q", got)
+	}
+	w.expect(t, "rate_limited")
+	w.key = old
+	w.expect(t, "rate_limited")
+	w.key = w.rotate(t, row.ID, credential.Rotation{})
+	w.expect(t, "rate_limited")
+
+	w.key = sibling // a static one, for which the team's word holds as well
+	for range 3 {
+		w.expect(t, "")
+	}
+	w.expect(t, "rate_limited")
+}
+
+func TestWhoamiTellsTheLimitsOfAStoredCredential(t *testing.T) {
+	w := newWorld(t, "scopes members.read\nmax_in_flight 9\ncredential_rate_limit 30 1m 5\ncredential_max_in_flight 2")
+	w.create(t)
+	var view identityView
+	if err := json.Unmarshal(w.do(t, "GET", "/_scopegate/v1/whoami", "").Body.Bytes(), &view); err != nil {
+		t.Fatal(err)
+	}
+	want := limitsView{
+		Team:       limitView{MaxInFlight: 9},
+		Credential: limitView{Requests: 30, Window: "1m0s", Burst: 5, MaxInFlight: 2},
+	}
+	if view.Limits != want {
+		t.Errorf("%+v, want %+v", view.Limits, want)
+	}
+}
+
+// What a team says of each credential holds for a static one as well, unless
+// that says something else of itself.
+func TestCredentialLimitsOfTheTeam(t *testing.T) {
+	const id = "abcdefghijkl:1111111111111111111111111111111111111111111111111111111111111111"
+	parsed := parse(t, `scopegate {
+		upstream http://127.0.0.1:1
+		team red {
+			credential_rate_limit 60 1m
+			credential_max_in_flight 4
+			credential plain {
+				hash `+id+`
+			}
+			credential rated {
+				hash `+strings.ToUpper(id)+`
+				rate_limit 600 1m
+			}
+			credential placed {
+				hash `+strings.Replace(id, "a", "b", 1)+`
+				max_in_flight 40
+			}
+		}
+		team blue {
+			rate_limit 5 1m
+		}
+	}`)
+	rules, err := parsed.compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		team, credential   string
+		requests, inFlight int
+	}{
+		{"red", "", 0, 0},
+		{"red", limits.Each, 60, 4},
+		{"red", "plain", 60, 4},
+		{"red", "rated", 600, 4},
+		{"red", "placed", 60, 40},
+		{"blue", "", 5, 0},
+		{"blue", limits.Each, 0, 0},
+	} {
+		if got := rules.limitView(want.team, want.credential); got.Requests != want.requests || got.MaxInFlight != want.inFlight {
+			t.Errorf("%s/%s: %+v, want %d requests and %d at once", want.team, want.credential, got, want.requests, want.inFlight)
+		}
+	}
+
+	team := parsed.Teams[0]
+	team.CredentialMaxInFlight, team.CredentialRateLimit = -1, &RateLimit{N: 1}
+	if _, err := parsed.compile(); err == nil ||
+		!strings.Contains(err.Error(), "credential_max_in_flight must not be negative") || strings.Count(err.Error(), "credential_rate_limit: expected") != 1 {
+		t.Errorf("got %v", err)
 	}
 }

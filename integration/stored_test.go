@@ -158,6 +158,34 @@ func TestStoredCredentials(t *testing.T) {
 	}
 }
 
+// A stored credential's allowance is neither made anew by a reload nor by a
+// rotation, and no other credential can use it up.
+func TestStoredCredentialsAreLimited(t *testing.T) {
+	t.Parallel()
+	config := preamble + site(strings.Replace(stored("store sqlite {$DIR}/store.db"),
+		"scopes members.read members.read-all", "scopes members.read-all\ncredential_rate_limit 2 24h", 1))
+	g := start(t, config, upstreamOf(t)...)
+	one, two := g.tell(t, "credentials", `{"team":"billing","name":"one"}`), g.tell(t, "credentials", `{"team":"billing","name":"two"}`)
+	for _, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
+		if status := g.with(t, one.Key); status != want {
+			t.Errorf("%d, want %d", status, want)
+		}
+	}
+	for _, limit := range []string{"2 24h\ncredential_max_in_flight 5", "3 24h", "3 24h 9"} {
+		g.mustLoad(t, strings.Replace(config, "2 24h", limit, 1))
+		if status := g.with(t, one.Key); status != http.StatusTooManyRequests {
+			t.Errorf("after loading %q: %d", limit, status)
+		}
+	}
+	next := g.tell(t, "credentials/"+one.ID+"/rotate", `{"overlap":"1h"}`)
+	if status := g.with(t, next.Key); status != http.StatusTooManyRequests {
+		t.Errorf("a new key: %d", status)
+	}
+	if status := g.with(t, two.Key); status != http.StatusOK {
+		t.Errorf("another credential: %d", status)
+	}
+}
+
 func itoa(n int64) string {
 	b, _ := json.Marshal(n)
 	return string(b)
