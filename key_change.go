@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -223,15 +222,8 @@ func (d *changer) byFilter(f *keyFilter, yes bool) error {
 		fmt.Fprintln(out, "no credential is chosen")
 		return nil
 	}
-	if !yes {
-		fmt.Fprintf(out, "%s %s? Type yes: ", d.kind, counted(matched, "credential"))
-		answer, err := bufio.NewReader(d.cmd.InOrStdin()).ReadString('\n')
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if strings.TrimSpace(answer) != "yes" {
-			return errors.New("nothing was changed: answer yes, or give --yes")
-		}
+	if err := confirm(d.cmd, yes, d.kind+" "+counted(matched, "credential")); err != nil {
+		return err
 	}
 	err = d.pages(false, func(p bulkPage) {
 		d.done = append(d.done, p.Done...)
