@@ -102,8 +102,8 @@ func NewStamper(gateway string, key StampKey) (*Stamper, error) {
 	return &Stamper{gateway, key.Derive("stamp")}, nil
 }
 
-// Format leaves the key out.
-func (s *Stamper) Format(f fmt.State, _ rune) {
+// Format leaves the key out, of a copy too.
+func (s Stamper) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "Stamper("+s.gateway+")")
 }
 

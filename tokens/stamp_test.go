@@ -143,7 +143,7 @@ func TestStampKeyNeverPrints(t *testing.T) {
 	}
 	sum := fmt.Sprintf("%x", k.Derive("stamp"))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
-		text = fmt.Appendf(text, verb+verb, k, s)
+		text = fmt.Appendf(text, verb+verb+verb, k, s, *s)
 	}
 	if strings.Contains(string(text), secret) || strings.Contains(string(text), sum) {
 		t.Errorf("printed: %s", text)
