@@ -9,6 +9,9 @@ import (
 const (
 	// anchorPatience bounds one attempt to put a checkpoint into an anchor.
 	anchorPatience = 5 * time.Second
+	// anchorEvery bounds how often an anchor is asked: a busy log is signed many
+	// times a second, and the last signature covers those before it.
+	anchorEvery = time.Second
 	// anchorAgain is after what time an attempt that failed is made again.
 	anchorAgain = 2 * time.Second
 )
@@ -114,8 +117,29 @@ func (a *anchor) run() {
 					return
 				}
 			}
+			if a.rest() {
+				return
+			}
 		}
 	}
+}
+
+// rest waits until the anchor may be asked again, and reports whether it was
+// stopped meanwhile: then it has the last checkpoint.
+func (a *anchor) rest() (stopped bool) {
+	timer := time.NewTimer(anchorEvery)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return false
+	case <-a.stop:
+	}
+	select {
+	case signature := <-a.latest:
+		a.try(signature)
+	default:
+	}
+	return true
 }
 
 // pause waits before the next attempt, which is then made with the checkpoint

@@ -120,6 +120,10 @@ type Events interface {
 
 	// MirrorDropped tells of a record that one mirror does not have.
 	MirrorDropped()
+
+	// MirrorCut tells of a mirror that took too long and is cut off until it
+	// has answered.
+	MirrorCut()
 }
 
 // Options says what a Log is made of.
@@ -163,7 +167,7 @@ func New(o Options) (*Log, error) {
 		return l.write(&Record{Phase: Summary, Suppressed: suppressed, Prefixes: prefixes}, light)
 	})
 	for _, w := range o.Mirrors {
-		l.mirrors = append(l.mirrors, newMirror(w, l.events.MirrorDropped))
+		l.mirrors = append(l.mirrors, newMirror(w, l.events))
 	}
 	l.encoder = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
 		TimeKey:        "ts",
@@ -271,4 +275,5 @@ func (nobody) AuditSync(time.Duration)         {}
 func (nobody) AuditReserved()                  {}
 func (nobody) AuditReopened()                  {}
 func (nobody) AuditAnchored(time.Time, error)  {}
+func (nobody) MirrorCut()                      {}
 func (nobody) MirrorDropped()                  {}

@@ -425,3 +425,40 @@ func TestWitnessTellsOfACut(t *testing.T) {
 		t.Errorf("the log does not say that it was cut: %+v", r.Findings)
 	}
 }
+
+// The writer rolled the file while an exchange went on, and then the process
+// died: the record of the decision is in the file before.
+func TestStartClosesWhatStandsInAnOlderFile(t *testing.T) {
+	p := newPlace(t)
+	p.most = 4000
+	s, l, _ := p.open(t)
+	first := decided()
+	first.UUID = "older"
+	if err := l.Write(first); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		r := decided()
+		for _, r.Phase = range []audit.Phase{audit.Decided, audit.Ended} {
+			if err := l.Write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, p.path)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.path, text, 0o600); err != nil || bytes.Contains(text, []byte(`"older"`)) {
+		t.Fatal("not rolled")
+	}
+	_, _, end := p.open(t)
+	end()
+	sound(t, p.lines(t))
+	if n := bytes.Count(p.lines(t), []byte(`"uuid":"older","phase":"lost"`)); n != 1 {
+		t.Errorf("%d lines say that it was lost", n)
+	}
+}

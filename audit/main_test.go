@@ -85,6 +85,7 @@ type counts struct {
 	mu                                       sync.Mutex
 	written, failed, suppressed, dropped     int
 	reserved, reopened, anchored, unanchored int
+	cut                                      int
 }
 
 func (c *counts) AuditWrite(_ time.Duration, err error) {
@@ -125,6 +126,12 @@ func (c *counts) AuditAnchored(_ time.Time, err error) {
 		return
 	}
 	c.anchored++
+}
+
+func (c *counts) MirrorCut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut++
 }
 
 func (c *counts) MirrorDropped() {

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,11 @@ const (
 	// closeWait bounds how long Close waits for all mirrors together. A
 	// stuck collector must not hold up a reload.
 	closeWait = 2 * time.Second
+
+	// mirrorDeadline is how long a mirror may take for a line. One that takes
+	// longer is cut off: what waits for it is dropped, and it gets nothing
+	// more until it has answered.
+	mirrorDeadline = 5 * time.Second
 )
 
 // mirror copies lines to a writer that may be slow, stuck or broken.
@@ -24,17 +30,20 @@ type mirror struct {
 	stop    chan struct{} // closed: write what is queued, then end
 	abandon chan struct{} // closed: do not even write what is queued
 	done    chan struct{} // closed by run when it ends
-	dropped func()
+	events  Events
+
+	since atomic.Int64 // when the write that is under way began; 0 is none
+	cut   bool         // of the one who sends
 }
 
-func newMirror(w io.Writer, dropped func()) *mirror {
+func newMirror(w io.Writer, events Events) *mirror {
 	m := &mirror{
 		w:       w,
 		queue:   make(chan []byte, mirrorQueue),
 		stop:    make(chan struct{}),
 		abandon: make(chan struct{}),
 		done:    make(chan struct{}),
-		dropped: dropped,
+		events:  events,
 	}
 	go m.run()
 	return m
@@ -43,10 +52,37 @@ func newMirror(w io.Writer, dropped func()) *mirror {
 // sendMirrors queues a line for mirrors, and never blocks. They keep it.
 func sendMirrors(mirrors []*mirror, line []byte) {
 	for _, m := range mirrors {
+		if m.late() {
+			m.events.MirrorDropped()
+			continue
+		}
 		select {
 		case m.queue <- line:
 		default:
-			m.dropped()
+			m.events.MirrorDropped()
+		}
+	}
+}
+
+// late reports whether the mirror is cut off, and cuts it off where it has
+// become late. The sink calls it, one line after the other.
+func (m *mirror) late() bool {
+	since := m.since.Load()
+	if since == 0 || time.Since(time.Unix(0, since)) < mirrorDeadline {
+		m.cut = false
+		return false
+	}
+	if m.cut {
+		return true
+	}
+	m.cut = true
+	m.events.MirrorCut()
+	for {
+		select {
+		case <-m.queue: // a collector is better off with what is new
+			m.events.MirrorDropped()
+		default:
+			return true
 		}
 	}
 }
@@ -79,12 +115,14 @@ func (m *mirror) drain() {
 func (m *mirror) copy(line []byte) {
 	select {
 	case <-m.abandon:
-		m.dropped()
+		m.events.MirrorDropped()
 		return
 	default:
 	}
+	m.since.Store(time.Now().UnixNano())
+	defer m.since.Store(0)
 	if m.write(line) != nil {
-		m.dropped()
+		m.events.MirrorDropped()
 	}
 }
 

@@ -174,3 +174,29 @@ func TestCloseFlushesMirrors(t *testing.T) {
 		}
 	})
 }
+
+// A collector that hangs and comes back gets what is new, not what is stale, and
+// whoever runs the gateway is told that it was cut off.
+func TestMirrorThatIsLateIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		durable, events := &file{}, &counts{}
+		hung := &stuck{letGo: make(chan struct{})}
+		l := open(t, durable, events, hung)
+		write(t, l, 100)
+		synctest.Wait()
+		time.Sleep(6 * time.Second)
+		write(t, l, 50)
+		if events.cut != 1 || events.drops() != 99+50 {
+			t.Errorf("%d times cut off, %d dropped", events.cut, events.drops())
+		}
+		close(hung.letGo)
+		synctest.Wait()
+		write(t, l, 10)
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := len(hung.records(t)); n != 1+10 || events.cut != 1 {
+			t.Errorf("%d records in the mirror, cut off %d times", n, events.cut)
+		}
+	})
+}

@@ -55,39 +55,46 @@ type exchange struct {
 }
 
 // readTail reads how the log of this path ends: in the file itself or, where
-// that was just rolled, in the newest one beside it.
+// that was just rolled, in those beside it.
 func readTail(path string) (tail, error) {
-	t, err := readEnd(path, tailWindow)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return tail{}, err
-	case t.found && t.closed && !t.torn && len(t.due) == 0:
-		return t, nil
+	t, err := readEnd(tailWindow, path)
+	if err != nil || t.found && t.closed && !t.torn && len(t.due) == 0 {
+		return t, err
 	}
-	// What did not end stands further up.
-	if t, err = readEnd(path, lostWindow); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return tail{}, err
-	}
-	if t.found {
-		return t, nil
-	}
-	if t, err = readEnd(path, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return tail{}, err
-	}
-	if t.found {
-		return t, nil
-	}
-	before, err := newestRolled(path)
-	if err != nil || before == "" {
-		return t.begin(), err
-	}
-	older, err := readEnd(before, lostWindow)
+	// What did not end stands further up, maybe in a file that was rolled since.
+	files, err := recent(path)
 	if err != nil {
 		return tail{}, err
 	}
-	// What stands behind it in the file itself is no line of the chain.
-	older.due, older.torn = append(older.due, t.due...), t.torn
-	return older, nil
+	if t, err = readEnd(lostWindow, files...); err != nil || t.found {
+		return t, err
+	}
+	if t, err = readEnd(0, files...); err != nil || t.found {
+		return t, err
+	}
+	return t.begin(), nil
+}
+
+// recent are the log and those of the files rolled from it that are the end of
+// the log together, one at least, the oldest first.
+func recent(path string) ([]string, error) {
+	files, err := logfile.Rolled(path)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, path)
+	from, size := len(files)-1, int64(0)
+	for from > 0 && (size < lostWindow || from == len(files)-1) {
+		info, err := os.Stat(files[from])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err == nil {
+			size += info.Size()
+		}
+		from--
+	}
+	return files[from:], nil
 }
 
 // begin is the end of a log that no chain has yet. What stands there was
@@ -103,36 +110,47 @@ func (t tail) begin() tail {
 	return t
 }
 
-// readEnd reads the last so many bytes of a file, all of it for 0.
-func readEnd(path string, window int64) (t tail, err error) {
+// readEnd reads the last so many bytes of each file, all of it for 0. A file
+// that is gone is none.
+func readEnd(window int64, files ...string) (tail, error) {
+	t := tail{index: map[string]struct{}{}}
+	for _, path := range files {
+		if err := t.file(path, window); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+func (t *tail) file(path string, window int64) error {
 	file, err := os.Open(path)
 	if err != nil {
-		return t, err
+		return err
 	}
 	defer file.Close()
-	t.index = map[string]struct{}{}
 	if strings.HasSuffix(path, ".gz") {
 		unzipped, err := gzip.NewReader(file)
 		if err != nil {
-			return t, err
+			return err
 		}
-		return t, t.read(unzipped)
+		return t.read(unzipped)
 	}
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return t, err
+		return err
 	}
-	if from := info.Size() - window; window > 0 && from > 0 {
-		if _, err := file.Seek(from-1, io.SeekStart); err != nil {
-			return t, err
-		}
-		r := bufio.NewReaderSize(file, 64<<10)
-		if _, err := readLine(r); err != nil { // part of one
-			return t, err
-		}
-		return t, t.read(r)
+	from := info.Size() - window
+	if window <= 0 || from <= 0 {
+		return t.read(file)
 	}
-	return t, t.read(file)
+	if _, err := file.Seek(from-1, io.SeekStart); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(file, 64<<10)
+	if _, err := readLine(r); err != nil { // part of one
+		return err
+	}
+	return t.read(r)
 }
 
 func (t *tail) read(from io.Reader) error {
@@ -239,13 +257,4 @@ func (t *tail) lost() []exchange {
 		}
 	}
 	return list
-}
-
-// newestRolled finds the file that Caddy's writer rolled last.
-func newestRolled(path string) (string, error) {
-	files, err := logfile.Rolled(path)
-	if err != nil || len(files) == 0 {
-		return "", err
-	}
-	return files[len(files)-1], nil
 }

@@ -63,6 +63,9 @@ var (
 	auditAnchorFailures = counters("audit_anchor_failures_total",
 		"Attempts to put a checkpoint of the audit log into an anchor that failed. Each is made again.",
 		"gateway")
+	mirrorCut = counters("audit_mirror_cut_total",
+		"Times that a mirror of the audit log took too long for a record and was cut off until it had answered.",
+		"gateway")
 	mints = counters("mints_total",
 		"Requests to make an upstream token, by the team of the caller and what came of them.",
 		"gateway", "team", "outcome")
@@ -119,7 +122,7 @@ type vector interface {
 // vectors are all families whose series come and go with gateways.
 var vectors = []vector{
 	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
-	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
+	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mirrorCut, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
 	wouldDeny, mintsWidened, mintsUnproven, mintShown,
 }
 

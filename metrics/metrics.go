@@ -48,14 +48,14 @@ type Metrics struct {
 	decisions []cell[prometheus.Observer] // by operation
 	upstreams []cell[prometheus.Observer] // by operation
 
-	inFlight                                          prometheus.Gauge
-	auditFailures                                     prometheus.Counter
-	auditWrites                                       prometheus.Observer
-	auditSuppressed                                   prometheus.Counter
-	auditSyncs                                        prometheus.Observer
-	auditReserved, auditReopened, auditAnchorFailures prometheus.Counter
-	mirrorDropped                                     prometheus.Counter
-	masterRejected                                    prometheus.Counter
+	inFlight                                                     prometheus.Gauge
+	auditFailures                                                prometheus.Counter
+	auditWrites                                                  prometheus.Observer
+	auditSuppressed                                              prometheus.Counter
+	auditSyncs                                                   prometheus.Observer
+	auditReserved, auditReopened, auditAnchorFailures, mirrorCut prometheus.Counter
+	mirrorDropped                                                prometheus.Counter
+	masterRejected                                               prometheus.Counter
 
 	// What this configuration last said of its own state; nil is nothing.
 	// Guarded by inUse.
@@ -178,6 +178,9 @@ func (m *Metrics) AuditAnchored(at time.Time, err error) {
 	}
 	m.made(func() { auditAnchored.WithLabelValues(m.gateway).Set(seconds(at)) })
 }
+
+// MirrorCut counts that a mirror of the audit log was cut off.
+func (m *Metrics) MirrorCut() { m.mirrorCut.Inc() }
 
 // MirrorDropped counts a record that a mirror of the audit log did not get.
 func (m *Metrics) MirrorDropped() { m.mirrorDropped.Inc() }

@@ -70,6 +70,7 @@ func everyEvent(m *metrics.Metrics) {
 	m.AuditReopened()
 	m.AuditAnchored(time.Unix(1_700_000_000, 0), nil)
 	m.AuditAnchored(time.Unix(1_800_000_000, 0), errors.New("no answer"))
+	m.MirrorCut()
 	m.MirrorDropped()
 	m.Mint("billing", metrics.Clamped)
 	m.Breaker(2)
@@ -86,7 +87,7 @@ func everyEvent(m *metrics.Metrics) {
 
 // idle is what a gateway shows before anything happened.
 var idle = []string{
-	"audit_anchor_failures_total 0", "audit_failures_total 0", "audit_mirror_dropped_total 0",
+	"audit_anchor_failures_total 0", "audit_failures_total 0", "audit_mirror_cut_total 0", "audit_mirror_dropped_total 0",
 	"audit_reopened_total 0", "audit_reserved_total 0", "audit_suppressed_total 0",
 	"audit_sync_duration_seconds_count 0", "audit_write_duration_seconds_count 0", "breaker_state 0",
 	`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
@@ -111,7 +112,7 @@ func TestEvents(t *testing.T) {
 	everyEvent(m)
 	want := []string{
 		"audit_anchor_failures_total 1", "audit_anchored_timestamp_seconds 1.7e+09",
-		"audit_failures_total 1", "audit_mirror_dropped_total 1",
+		"audit_failures_total 1", "audit_mirror_cut_total 1", "audit_mirror_dropped_total 1",
 		"audit_reopened_total 1", "audit_reserved_total 1", "audit_suppressed_total 7",
 		"audit_sync_duration_seconds_count 1", "audit_write_duration_seconds_count 2", "breaker_state 2",
 		`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,

@@ -29,6 +29,7 @@ func (m *Metrics) open() {
 	m.auditReserved = auditReserved.WithLabelValues(m.gateway)
 	m.auditReopened = auditReopened.WithLabelValues(m.gateway)
 	m.auditAnchorFailures = auditAnchorFailures.WithLabelValues(m.gateway)
+	m.mirrorCut = mirrorCut.WithLabelValues(m.gateway)
 	m.mirrorDropped = mirrorDropped.WithLabelValues(m.gateway)
 	m.masterRejected = masterRejected.WithLabelValues(m.gateway)
 	mintsWidened.WithLabelValues(m.gateway)
