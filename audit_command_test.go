@@ -88,6 +88,7 @@ func endOf(r audit.Record) audit.Record {
 func someLog(t *testing.T) string {
 	t.Helper()
 	read := allowed("red", "listMembers", "members.read-all")
+	read.WouldDeny = "rate_limited"
 	mint := endOf(allowed("red", "createToken", "token.create"))
 	mint.TokenID = "t1"
 	return logged(
@@ -111,6 +112,7 @@ func TestAuditSearch(t *testing.T) {
 		{"credential", []string{"--credential", "c-blue"}, "3"},
 		{"decision", []string{"--decision", "deny"}, "3"},
 		{"reason", []string{"--reason", "insufficient_scope"}, "3"},
+		{"would deny", []string{"--would-deny", "rate_limited"}, "1 2"},
 		{"phase", []string{"--phase", "ended"}, "2 4"},
 		{"token", []string{"--token", "t1"}, "4"},
 		{"change", []string{"--change", "revoke"}, "5"},
@@ -233,7 +235,7 @@ func TestAuditStats(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	out, _, code = askLog(t, "", "stats", log)
-	for _, want := range []string{"requests    2: 1 allowed, 1 denied", "TEAM ", "insufficient_scope  1", "from 2026-11-24T13:00:00Z"} {
+	for _, want := range []string{"requests    2: 1 allowed, 1 denied", "TEAM ", "insufficient_scope  1", "rate_limited                1", "allowed", "from 2026-11-24T13:00:00Z"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("missing %q in\n%s", want, out)
 		}

@@ -108,7 +108,7 @@ func (j *judge) rule(e *query.Entry) ruling {
 	if e.Has(query.Operation) {
 		m = j.match(e.Text(query.Operation))
 	}
-	d := policy.Decide(id, m, policy.Facts{Client: e.Client(), Limit: policy.Allowed})
+	d := policy.Decide(id, m, policy.Facts{Client: e.Client(), Limit: policy.Allowed, Now: e.Time()})
 	switch {
 	case !e.Has(query.Operation) && d.Reason != policy.ClientAddress:
 		return unknownFor(gapPath)
@@ -117,7 +117,11 @@ func (j *judge) rule(e *query.Entry) ruling {
 	}
 	allowed := e.Is(query.Decision, string(audit.Allow))
 	r := j.body(e, m.Operation, id, allowed)
-	if !allowed && found != credential.Configured && r.reason == policy.Allowed {
+	enforced := r.reason == policy.Allowed && !e.Time().Before(team.ShadowUntil)
+	switch would := j.reasons[e.Text(query.WouldDeny)]; {
+	case enforced && (would == policy.RateLimited || would == policy.TooManyInFlight):
+		return unknownFor(gapLimits)
+	case enforced && (!allowed || would != policy.Undecided) && found != credential.Configured:
 		return unknownFor(gapCredential)
 	}
 	return r

@@ -193,6 +193,7 @@ var filters = []struct {
 	{"operation", query.Operation, "of this operation, such as listMembers", operationNames},
 	{"decision", query.Decision, "decided so: allow, deny", func() []string { return []string{string(audit.Allow), string(audit.Deny)} }},
 	{"reason", query.Reason, "for this reason, such as insufficient_scope", reasonNames},
+	{"would-deny", query.WouldDeny, "that shadow mode permitted, and that would be refused for this reason", reasonNames},
 	{"phase", query.Phase, "of this phase: decided, ended, lost, summary, probe", func() []string {
 		return []string{string(audit.Decided), string(audit.Ended), string(audit.Lost), string(audit.Summary), string(audit.Probe)}
 	}},

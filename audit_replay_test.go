@@ -47,6 +47,13 @@ func mintOf(scopes ...string) audit.Record {
 	return r
 }
 
+// watched is a record of what only shadow mode permitted.
+func watched(team, operation, scope, reason string) audit.Record {
+	r := allowed(team, operation, scope)
+	r.WouldDeny = reason
+	return r
+}
+
 func with(r audit.Record, change func(*audit.Record)) audit.Record {
 	change(&r)
 	return r
@@ -99,6 +106,12 @@ func TestAuditReplayJudges(t *testing.T) {
 		{"a member changed by whom may set passwords", "allowed_ips 192", "member_passwords\n allowed_ips 192", configured(allowed("red", "updateMember", "members.update")), "same"},
 		{"a password refused", "allowed_ips 192", "member_passwords\n allowed_ips 192", configured(denied("red", "updateMember", "members.update", "member_password")), "member_password>allowed"},
 		{"limited", same, same, configured(denied("red", "listMembers", "members.read-all", "rate_limited")), gapLimits},
+		{"watched, and still", "allowed_ips 192", "enforce off until 2027-01-01\n allowed_ips 192", watched("red", "getGroup", "groups.read", "insufficient_scope"), "same"},
+		{"watched, and not any more", "allowed_ips 192", "enforce off until 2026-11-24\n allowed_ips 192", watched("red", "getGroup", "groups.read", "insufficient_scope"), "allowed>insufficient_scope"},
+		{"watched, and granted", same, same, configured(watched("red", "listMembers", "members.read-all", "insufficient_scope")), "same"},
+		{"watched, and granted to the team of a stored one", same, same, watched("red", "listMembers", "members.read-all", "insufficient_scope"), gapCredential},
+		{"watched since it was limited", same, same, watched("red", "listMembers", "members.read-all", "rate_limited"), gapLimits},
+		{"limited, and still watched", "allowed_ips 192", "enforce off until 2027-01-01\n allowed_ips 192", watched("red", "listMembers", "members.read-all", "rate_limited"), "same"},
 		{"limited, and not granted any more", "members.* ", "", configured(denied("red", "listMembers", "members.read-all", "rate_limited")), "other"},
 		{"for a reason of another version", same, same, configured(denied("red", "listMembers", "members.read-all", "full_moon")), gapReason},
 		{"the store could not be reached", same, same, configured(denied("red", "listMembers", "members.read-all", "store_unavailable")), "same"},

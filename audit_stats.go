@@ -23,6 +23,7 @@ type stats struct {
 	Credentials []query.Count `json:"credentials"`
 	Clients     []query.Count `json:"clients"`
 	Refused     []query.Count `json:"refused"`
+	WouldDeny   []query.Count `json:"would_deny"`
 	Ended       []query.Count `json:"ended"`
 }
 
@@ -67,7 +68,7 @@ all of the log could be read: the numbers are then of what could.`,
 			}
 			s := stats{
 				totals, all.Requests, all.Changes, all.Suppressed, all.Teams.Top(top), all.Operations.Top(top),
-				all.Credentials.Top(top), all.Clients.Top(top), all.Refused.Top(top), all.Ended.Top(top),
+				all.Credentials.Top(top), all.Clients.Top(top), all.Refused.Top(top), all.WouldDeny.Top(top), all.Ended.Top(top),
 			}
 			if l.json {
 				return errors.Join(err, printJSON(cmd.OutOrStdout(), s))
@@ -105,6 +106,7 @@ func (s *stats) print(w io.Writer) {
 	}
 	short := func(c query.Count) string { return fmt.Sprintf("%s\t%d", query.Shown(c.Name), c.Total()) }
 	printCounts(w, s.Refused, "REFUSED SINCE\tREQUESTS", short)
+	printCounts(w, s.WouldDeny, "ONLY SHADOW MODE PERMITTED\tREQUESTS", short)
 	printCounts(w, s.Ended, "PERMITTED, AND ENDED\tREQUESTS", short)
 }
 

@@ -73,11 +73,15 @@ func TableRow(w io.Writer, e *Entry) {
 	if n := e.Number(Status); n != 0 {
 		status = strconv.FormatInt(n, 10)
 	}
+	reason := cell(Reason)
+	if e.Has(WouldDeny) {
+		reason += " (" + cell(WouldDeny) + ")"
+	}
 	ts := Shown(e.Text(TS))
 	if t := e.Time(); !t.IsZero() {
 		ts = t.Format("2006-01-02 15:04:05.000")
 	}
-	fmt.Fprintf(w, row, ts, cell(Phase), cell(Team), cell(Credential), cell(ClientIP), operation, cell(Decision), cell(Reason), status, cell(UUID))
+	fmt.Fprintf(w, row, ts, cell(Phase), cell(Team), cell(Credential), cell(ClientIP), operation, cell(Decision), reason, status, cell(UUID))
 }
 
 // columns of CSV.

@@ -161,7 +161,7 @@ func TestScanTellsOfDamage(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	text := written(t,
-		audit.Record{Phase: audit.Decided, Team: "red", Credential: "c1", Operation: "listMembers", Decision: audit.Allow, Reason: "allowed", ClientIP: "192.0.2.1"},
+		audit.Record{Phase: audit.Decided, Team: "red", Credential: "c1", Operation: "listMembers", Decision: audit.Allow, Reason: "allowed", WouldDeny: "rate_limited", ClientIP: "192.0.2.1"},
 		audit.Record{Phase: audit.Ended, Team: "red", Credential: "c1", Operation: "listMembers", Decision: audit.Allow, Reason: "upstream_timeout"},
 		audit.Record{Phase: audit.Decided, Team: "red", Credential: "c2", Operation: "listGroups", Decision: audit.Deny, Reason: "insufficient_scope"},
 		audit.Record{Phase: audit.Decided, Team: "blue", Credential: "c3", Operation: "listMembers", Decision: audit.Allow, Reason: "allowed"},
@@ -186,6 +186,7 @@ func TestStats(t *testing.T) {
 		"operations":  {stats.Operations.Top(1), []query.Count{{Name: "listMembers", Allowed: 2}}},
 		"credentials": {stats.Credentials.Top(0), []query.Count{{Name: "c1", Allowed: 1}, {Name: "c2", Denied: 1}, {Name: "c3", Allowed: 1}}},
 		"refused":     {stats.Refused.Top(0), []query.Count{{Name: "insufficient_scope", Denied: 1}, {Name: "missing_credential", Denied: 1}}},
+		"would deny":  {stats.WouldDeny.Top(0), []query.Count{{Name: "rate_limited", Allowed: 1}}},
 		"ended":       {stats.Ended.Top(0), []query.Count{{Name: "upstream_timeout", Allowed: 1}}},
 	} {
 		if diff := cmp.Diff(c.want, c.got); diff != "" {

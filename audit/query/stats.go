@@ -90,6 +90,7 @@ type Stats struct {
 
 	Teams, Operations, Credentials, Clients Counts
 	Refused                                 Counts // why
+	WouldDeny                               Counts // for what shadow mode permitted
 	Ended                                   Counts // what became of what was permitted
 }
 
@@ -97,7 +98,7 @@ type Stats struct {
 func NewStats() *Stats {
 	return &Stats{
 		Teams: Counts{}, Operations: Counts{}, Credentials: Counts{}, Clients: Counts{},
-		Refused: Counts{}, Ended: Counts{},
+		Refused: Counts{}, WouldDeny: Counts{}, Ended: Counts{},
 	}
 }
 
@@ -124,6 +125,9 @@ func (s *Stats) decided(e *Entry, allowed bool) {
 		s.Requests.Denied++
 		s.Refused.count(e, Reason, false)
 	}
+	if e.Has(WouldDeny) {
+		s.WouldDeny.count(e, WouldDeny, allowed)
+	}
 	s.Teams.count(e, Team, allowed)
 	s.Operations.count(e, Operation, allowed)
 	s.Clients.count(e, ClientIP, allowed)
@@ -144,5 +148,6 @@ func (s *Stats) Merge(o *Stats) {
 	s.Credentials.merge(o.Credentials)
 	s.Clients.merge(o.Clients)
 	s.Refused.merge(o.Refused)
+	s.WouldDeny.merge(o.WouldDeny)
 	s.Ended.merge(o.Ended)
 }
