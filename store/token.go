@@ -42,7 +42,7 @@ type Token struct {
 	Expires   time.Time // the latest moment for which upstream may take that
 
 	Created   time.Time // by the store's clock
-	Changed   time.Time // likewise
+	Changed   time.Time // its state, by the store's clock; an attempt to delete it is no change
 	CreatedBy string    // who adopted it
 
 	// Version counts what the row has been, from 1. No two changes of a row
@@ -106,5 +106,5 @@ type TokenCount struct {
 	State      string
 
 	N      int
-	Oldest time.Time // when the one changed that has not for the longest
+	Oldest time.Time // when the one came to its state that has been in it for the longest
 }

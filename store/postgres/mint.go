@@ -101,7 +101,7 @@ func (s *Store) UpdateToken(ctx context.Context, t store.Token, sealed []byte) (
 func (s *Store) updateToken(ctx context.Context, tx pgx.Tx, t store.Token) (store.Token, error) {
 	made, err := readToken(tx.QueryRow(ctx, `UPDATE scopegate_tokens
 		SET id = nullif($4, ''), state = $5, cause = $6, attempts = $7, due = $8, failure = $9,
-			changed = clock_timestamp(), version = version + 1
+			changed = CASE WHEN state = $5 THEN changed ELSE clock_timestamp() END, version = version + 1
 		WHERE gateway = $1 AND nonce = $2 AND version = $3 RETURNING `+tokenColumns,
 		s.gateway, t.Nonce, t.Version, t.ID, t.State, t.Cause, t.Attempts, stored(t.Due), t.Failure))
 	switch {

@@ -99,7 +99,8 @@ func (s *Store) UpdateToken(ctx context.Context, t store.Token, sealed []byte) (
 
 func (s *Store) updateToken(ctx context.Context, tx *sql.Tx, t store.Token, now time.Time) (store.Token, error) {
 	made, err := readToken(tx.QueryRowContext(ctx, `UPDATE scopegate_tokens
-		SET id = nullif(?, ''), state = ?, cause = ?, attempts = ?, due = ?, failure = ?, changed = ?, version = version + 1
+		SET id = nullif(?, ''), state = ?, cause = ?, attempts = ?, due = ?, failure = ?,
+			changed = CASE WHEN state = ?2 THEN changed ELSE ? END, version = version + 1
 		WHERE gateway = ? AND nonce = ? AND version = ? RETURNING `+tokenColumns,
 		t.ID, t.State, t.Cause, t.Attempts, micros(t.Due), t.Failure, micros(now), s.gateway, t.Nonce, t.Version))
 	switch {

@@ -373,6 +373,9 @@ func tokenUpdates(t *testing.T, open Opener) {
 	if got.Version != 3 || !got.Due.IsZero() || got.ID != "" {
 		t.Errorf("what was taken away is there: %+v", got)
 	}
+	if !got.Changed.Equal(want.Changed) {
+		t.Errorf("in its state since %v, and by another attempt since %v", want.Changed, got.Changed)
+	}
 }
 
 func tokenConflicts(t *testing.T, open Opener) {
