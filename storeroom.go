@@ -300,7 +300,7 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	r.usage = credential.NewUsage(db, func(err error) { warn("the last uses of credentials could not be stored", err) })
 	r.errands = newErrands(gateway)
 	r.ledger = ledger.New(ledger.Options{
-		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, r.member}, Now: r.member.Now, Holder: id, Warn: warn,
+		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, r.member}, Now: r.member.Now, Holder: id, Warn: warn, Skewed: r.member.Skewed,
 	})
 	r.running.Go(func() { r.usage.Run(work) })
 	r.running.Go(func() { r.errands.run(work) })

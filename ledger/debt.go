@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	// turn is for how long a replica takes the queue. It is longer than any
 	// call that is made in it.
 	turn = 2 * time.Minute
+
+	// perDeletion is how many calls a deletion takes: its own, and its proof.
+	perDeletion = 2
 
 	firstPause = time.Second
 	longPause  = 10 * time.Minute
@@ -39,15 +43,16 @@ func (l *Ledger) Run(ctx context.Context) {
 	var swept time.Time
 	for {
 		if l.API.Ready() {
-			if now := l.Now(); now.Sub(swept) >= sweepEvery {
-				swept = now
-				l.try("looking for tokens to delete", l.inTurn(ctx, l.sweep))
+			if time.Since(swept) >= sweepEvery {
+				swept = time.Now()
+				l.try("looking for tokens to delete", l.sweepInTurn(ctx))
 				l.try("counting tokens", l.count(ctx))
 			}
 			l.try("deleting tokens", l.settle(ctx))
 		}
 		select {
 		case <-ctx.Done():
+			l.leave(ctx)
 			return
 		case <-look.C:
 		case <-l.wake:
@@ -55,46 +60,58 @@ func (l *Ledger) Run(ctx context.Context) {
 	}
 }
 
+// leave gives the queue back, so that no other replica waits for the turn of
+// one that has ended.
+func (l *Ledger) leave(ctx context.Context) {
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
+	defer cancel()
+	l.try("giving the deletions to another replica", l.Rows.Release(end, leaseDebts, l.Holder))
+}
+
+// parting bounds what is done when the work has ended.
+const parting = 5 * time.Second
+
 func (l *Ledger) try(what string, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		l.Warn(what+" failed; it is tried again", err)
 	}
 }
 
-// inTurn does something while this replica alone has the queue.
-func (l *Ledger) inTurn(ctx context.Context, do func(context.Context) error) error {
-	held, err := l.Rows.Acquire(ctx, leaseDebts, l.Holder, turn)
-	if err != nil || !held {
+// hasTurn takes the queue, or goes on having it. One replica at a time does.
+func (l *Ledger) hasTurn(ctx context.Context) (bool, error) {
+	return l.Rows.Acquire(ctx, leaseDebts, l.Holder, turn)
+}
+
+// settle deals with rows that are due. It asks first and takes the queue only
+// where there is something in it: most of the time there is nothing. Where
+// there is more, it has itself called again, behind what else is to be done.
+func (l *Ledger) settle(ctx context.Context) error {
+	due, err := l.Rows.DueTokens(ctx, l.payable(), batch)
+	if err != nil {
 		return err
 	}
-	return do(ctx)
-}
-
-// settle deals with all rows that are due. It asks first and takes the queue
-// only where there is something in it: most of the time there is nothing.
-func (l *Ledger) settle(ctx context.Context) error {
-	for ctx.Err() == nil {
-		due, err := l.Rows.DueTokens(ctx, l.payable(), batch)
-		if err != nil {
+	for _, t := range due {
+		if held, err := l.hasTurn(ctx); err != nil || !held {
 			return err
 		}
-		for _, t := range due {
-			err := l.inTurn(ctx, func(ctx context.Context) error { return l.settleOne(ctx, t) })
-			if err != nil {
-				return err
-			}
-		}
-		if len(due) < batch {
-			return nil
+		if err := l.settleOne(ctx, t); err != nil {
+			return err
 		}
 	}
-	return ctx.Err()
+	if len(due) == batch {
+		l.poke()
+	}
+	return nil
 }
 
-// payable are the states whose rows can be dealt with now.
+// payable are the states whose rows can be dealt with now. All others would
+// only stand before them in the queue.
 func (l *Ledger) payable() []string {
-	states := []string{Intent, Unknown, Live}
-	if l.budget.open() {
+	states := []string{Intent}
+	if !l.Skewed() {
+		states = append(states, Unknown, Live)
+	}
+	if l.budget.open(perDeletion) {
 		states = append(states, Revoking)
 	}
 	return states
@@ -111,36 +128,43 @@ func (l *Ledger) settleOne(ctx context.Context, t store.Token) error {
 }
 
 func (l *Ledger) dueNow(ctx context.Context, t store.Token) error {
-	if until := lastsUntil(t); t.State != Intent && !until.IsZero() && !l.Now().Before(until) {
+	switch {
+	case t.State == Intent:
+		return l.giveUp(ctx, t)
+	case l.expired(t):
 		_, err := l.move(ctx, t, Gone, "it has expired", nil)
 		return err
-	}
-	switch t.State {
-	case Intent:
-		return l.giveUp(ctx, t)
-	case Revoking:
+	case t.State == Revoking:
 		return l.pay(ctx, t)
-	default:
-		return nil
+	case t.State == Unknown && t.ID != "":
+		return l.giveUp(ctx, t)
 	}
+	return nil
 }
 
-// giveUp takes an intent whose process died, or took too long, for what it is:
-// the token of one that has an id has to go, since nobody has its secret, and
-// one without may turn up.
+// giveUp takes a mint whose process died, or took too long, for what it is: the
+// token of one that has an id has to go, since nobody has its secret, and one
+// without may turn up.
 func (l *Ledger) giveUp(ctx context.Context, t store.Token) error {
 	const cause = "the mint was not finished"
-	if t.ID == "" {
-		return l.lose(ctx, t, cause)
+	restored, err := l.Rows.Restoration(ctx)
+	if err != nil {
+		return err
+	}
+	if t.ID == "" || !restored.IsZero() {
+		// A backup may be from just before the token went live, which it has
+		// forgotten. Whether it is deleted is for the operator to say.
+		_, err := l.lose(ctx, t, cause)
+		return err
 	}
 	t.Due = l.Now()
-	_, err := l.move(ctx, t, Revoking, cause, nil)
+	_, err = l.move(ctx, t, Revoking, cause, nil)
 	return err
 }
 
 // pay tries to delete a token for good.
 func (l *Ledger) pay(ctx context.Context, t store.Token) error {
-	if !l.budget.take() {
+	if !l.budget.take(perDeletion) {
 		return nil
 	}
 	call := Call{ID: t.ID, Team: t.Team, Credential: t.Credential, Cause: t.Cause}
@@ -175,15 +199,16 @@ func (l *Ledger) Deleted(ctx context.Context, t store.Token, outcome error) (sto
 	if errors.Is(outcome, ErrNone) {
 		return l.move(ctx, t, Gone, t.Cause, nil)
 	}
+	if t.State != Revoking {
+		return t, fmt.Errorf("%w: a deletion of a token that is %s", ErrMove, t.State)
+	}
 	t.Attempts++
 	t.Failure = outcome.Error()
-	t.Due = l.Now().Add(pause(t.Attempts))
+	next := pause(t.Attempts)
 	if wait, ok := errors.AsType[*Wait](outcome); ok {
-		until := l.budget.hold(wait.For)
-		if until.After(t.Due) {
-			t.Due = until
-		}
+		next = max(next, l.budget.hold(wait.For))
 	}
+	t.Due = l.Now().Add(next)
 	return l.Rows.UpdateToken(ctx, t, nil)
 }
 
@@ -195,6 +220,14 @@ func pause(attempts int) time.Duration {
 		d = min(firstPause<<(attempts-1), longPause)
 	}
 	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, nobody gains by guessing it
+}
+
+func (l *Ledger) sweepInTurn(ctx context.Context) error {
+	held, err := l.hasTurn(ctx)
+	if err != nil || !held {
+		return err
+	}
+	return l.sweep(ctx)
 }
 
 // sweep owes the end of what is live although its credential is not.

@@ -52,7 +52,8 @@ var moves = map[string][]string{
 const slack = time.Hour
 
 var (
-	// ErrMove says that a row does not go from the one state to the other.
+	// ErrMove says that a row does not go from the one state to the other, or
+	// not without an id.
 	ErrMove = errors.New("no such transition")
 
 	// ErrOvertaken says that a mint took so long that it was given up: its
@@ -148,6 +149,11 @@ type Options struct {
 	Now    func() time.Time // the store's clock, as well as it is known
 	Holder string           // this process, among those that take turns
 	Warn   func(msg string, err error)
+
+	// Skewed reports whether the store's clock and this machine's differ too
+	// much. Then nothing is taken to have expired: one of them is wrong, and
+	// whose token is taken to be gone would never be ended.
+	Skewed func() bool
 }
 
 // Ledger keeps the rows of one gateway. It is safe for concurrent use.
@@ -155,19 +161,27 @@ type Ledger struct {
 	Options
 	wake   chan struct{}
 	budget *budget
-	lost   atomic.Bool // a reply, since the last reconciliation
+	lost   atomic.Bool   // a reply, since the last reconciliation
+	turns  atomic.Uint64 // names of turns
 }
 
 // New returns a ledger. Run has to run for what is owed to be paid.
 func New(o Options) *Ledger {
-	return &Ledger{Options: o, wake: make(chan struct{}, 1), budget: newBudget(o.Now)}
+	return &Ledger{Options: o, wake: make(chan struct{}, 1), budget: newBudget()}
 }
+
+// turn is a name that no other turn has, nor this one at another time.
+func (l *Ledger) turn() string { return fmt.Sprintf("%s %d", l.Holder, l.turns.Add(1)) }
 
 // move takes a row from its state to another. Whoever changed it first wins:
 // the error is then store.ErrChanged.
 func (l *Ledger) move(ctx context.Context, t store.Token, to, cause string, sealed []byte) (store.Token, error) {
 	if !slices.Contains(moves[t.State], to) {
 		return t, fmt.Errorf("%w: from %s to %s", ErrMove, t.State, to)
+	}
+	if t.ID == "" && (to == Live || to == Revoking) {
+		// It could not be asked for, nor would it be found by its stamp any more.
+		return t, fmt.Errorf("%w: from %s to %s without an id", ErrMove, t.State, to)
 	}
 	t.State, t.Cause = to, cause
 	switch to {
@@ -191,6 +205,12 @@ func lastsUntil(t store.Token) time.Time {
 		return time.Time{}
 	}
 	return t.Expires.Add(slack)
+}
+
+// expired reports whether a token is certain to have expired.
+func (l *Ledger) expired(t store.Token) bool {
+	until := lastsUntil(t)
+	return !until.IsZero() && !l.Now().Before(until) && !l.Skewed()
 }
 
 // Find returns the token with an id, if it is the team's and visible to it. A

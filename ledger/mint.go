@@ -33,6 +33,7 @@ type Mint struct {
 	ledger *Ledger
 	row    store.Token
 	day    string
+	within time.Duration
 }
 
 // Begin writes down what is about to be asked for. It fails with
@@ -47,7 +48,7 @@ func (l *Ledger) Begin(ctx context.Context, a Asked) (*Mint, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mint{ledger: l, row: row}
+	m := &Mint{ledger: l, row: row, within: a.Within}
 	if a.Bounds.PerDay > 0 {
 		m.day = a.Bounds.Day
 	}
@@ -57,13 +58,15 @@ func (l *Ledger) Begin(ctx context.Context, a Asked) (*Mint, error) {
 // Row is the mint's row as it was last written.
 func (m *Mint) Row() store.Token { return m.row }
 
-// Drop takes an intent back of which it is certain that upstream never acted
-// on it, and gives back what it took of the team's quota.
+// Drop takes a mint back of which it is certain that upstream never acted on
+// it, and gives back what it took of the team's quota.
 func (m *Mint) Drop(ctx context.Context) error {
-	if m.row.State != Intent || m.row.ID != "" {
-		return fmt.Errorf("%w: a token may exist of what is to be dropped", ErrMove)
-	}
-	return m.ledger.Rows.DropToken(ctx, m.row.Nonce, m.row.Version, m.day)
+	return m.insist(ctx, func(t store.Token) (store.Token, error) {
+		if t.ID != "" || t.State != Intent && t.State != Unknown {
+			return t, fmt.Errorf("%w: a token may exist of what is to be dropped", ErrMove)
+		}
+		return t, m.ledger.Rows.DropToken(ctx, t.Nonce, t.Version, m.day)
+	})
 }
 
 // Made keeps the id of the new token, so that it can be ended from now on even
@@ -71,6 +74,10 @@ func (m *Mint) Drop(ctx context.Context) error {
 func (m *Mint) Made(ctx context.Context, id string) error {
 	return m.insist(ctx, func(t store.Token) (store.Token, error) {
 		t.ID = strings.ToLower(id)
+		if t.State == Unknown {
+			// It was given up and is not yet to be deleted, nor forgotten.
+			t.Due = m.ledger.Now().Add(m.within)
+		}
 		return m.ledger.Rows.UpdateToken(ctx, t, nil)
 	})
 }
@@ -108,17 +115,36 @@ func (m *Mint) insist(ctx context.Context, step func(store.Token) (store.Token, 
 // Lost says that the reply did not come, or that nothing could be learned from
 // it: the token may exist.
 func (m *Mint) Lost(ctx context.Context, cause string) error {
-	return m.ledger.lose(ctx, m.row, cause)
+	if m.row.ID != "" {
+		return m.Revoke(ctx, cause)
+	}
+	_, err := m.ledger.lose(ctx, m.row, cause)
+	if errors.Is(err, store.ErrChanged) {
+		return nil // it was given up before
+	}
+	return err
 }
 
 // Revoke says that the token is to be deleted after all.
 func (m *Mint) Revoke(ctx context.Context, cause string) error {
-	if m.row.State == Revoking || m.row.State == Gone {
+	err := m.insist(ctx, func(t store.Token) (store.Token, error) {
+		if t.State == Revoking || t.State == Gone {
+			return t, nil
+		}
+		return m.ledger.Revoke(ctx, t, cause, 0)
+	})
+	if errors.Is(err, ErrOvertaken) && (m.row.State == Revoking || m.row.State == Gone) {
 		return nil
 	}
-	moved, err := m.ledger.Revoke(ctx, m.row, cause, 0)
-	if err == nil {
-		m.row = moved
-	}
 	return err
+}
+
+// Disown says that the id which upstream named is that of a token which this
+// mint did not make. Nothing is done about that one; the mint's own, if there
+// is one, is looked for.
+func (m *Mint) Disown(ctx context.Context, cause string) error {
+	return m.insist(ctx, func(t store.Token) (store.Token, error) {
+		t.ID = ""
+		return m.ledger.lose(ctx, t, cause)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,17 +22,23 @@ const (
 	Vanished  = "vanished"  // upstream has it no longer
 	Unlisted  = "unlisted"  // upstream has it, and does not list it
 	Recovered = "recovered" // it is that of a reply that was lost; it is deleted
+	Expired   = "expired"   // its time is over, and upstream still lists it
 )
 
 // Findings are all that a run can find, for those who count.
-var Findings = []string{Ours, Drifted, Owed, Foreign, Stray, Vanished, Unlisted, Recovered}
+var Findings = []string{Ours, Drifted, Owed, Foreign, Stray, Vanished, Unlisted, Recovered, Expired}
 
-// DefaultMaxDeletions is how many lost tokens a run deletes without asking.
-// More of them than that are no accident of the network.
+// DefaultMaxDeletions is how many lost tokens a run deletes, and how many
+// vanished ones it gives up, without asking. More of the former are no accident
+// of the network; more of the latter may be another account's master token.
 const DefaultMaxDeletions = 20
 
-// mostTold bounds what a report lists; what it counts has no bound.
-const mostTold = 1000
+const (
+	// mostTold bounds what a report lists; what it counts has no bound.
+	mostTold = 1000
+	// longestName is how much of a name is told, in bytes.
+	longestName = 256
+)
 
 // Finding is one token that is not simply as it should be.
 type Finding struct {
@@ -49,7 +56,7 @@ type Report struct {
 	Took    time.Duration
 	Dry     bool
 	Counts  map[string]int
-	List    []Finding // all but ours and foreign; the first ones of very many
+	List    []Finding // all but ours, foreign and expired; the first ones of very many
 
 	// Stopped says why the run changed nothing, where it stopped to ask.
 	Stopped string
@@ -57,17 +64,21 @@ type Report struct {
 
 func (r *Report) add(f Finding) {
 	r.Counts[f.Kind]++
-	if f.Kind != Ours && f.Kind != Foreign && len(r.List) < mostTold {
-		r.List = append(r.List, f)
+	if f.Kind == Ours || f.Kind == Foreign || f.Kind == Expired || len(r.List) == mostTold {
+		return
 	}
+	if len(f.Name) > longestName {
+		f.Name = strings.ToValidUTF8(f.Name[:longestName], "") + "…"
+	}
+	r.List = append(r.List, f)
 }
 
 // Reconciliation is what a run is asked to do.
 type Reconciliation struct {
 	Dry bool
 
-	// MaxDeletions is how many tokens may be deleted. Default:
-	// DefaultMaxDeletions.
+	// MaxDeletions is how many tokens may be deleted, and how many that have
+	// vanished may be given up. Default: DefaultMaxDeletions.
 	MaxDeletions int
 
 	// AfterRestore lets a run change something although the store came from a
@@ -86,45 +97,59 @@ var ErrBusy = errors.New("a reconciliation is under way already")
 func (l *Ledger) RunReconciler(ctx context.Context, every func() time.Duration) {
 	look := time.NewTicker(sweepEvery)
 	defer look.Stop()
-	for {
+	var next time.Time
+	for failures := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 		}
-		if l.API.Ready() {
-			l.reconcileIfDue(ctx, every())
+		if !l.API.Ready() || time.Now().Before(next) {
+			continue
 		}
+		failures++
+		if err := l.reconcileIfDue(ctx, every()); err != nil {
+			l.try("the reconciliation with upstream", err)
+			next = time.Now().Add(pause(failures + 4)) // it asks much, so it is not tried as often as a deletion
+			continue
+		}
+		failures = 0
 	}
 }
 
-func (l *Ledger) reconcileIfDue(ctx context.Context, every time.Duration) {
+func (l *Ledger) reconcileIfDue(ctx context.Context, every time.Duration) error {
 	if every <= 0 {
-		return
+		return nil
 	}
 	// A lease that nobody renews and nobody gives back is a clock for all.
-	turn := fmt.Sprintf("%s %d", l.Holder, l.Now().UnixNano())
-	due, err := l.Rows.Acquire(ctx, leaseDue, turn, every)
-	l.try("asking whether a reconciliation is due", err)
-	if !due && !l.lost.CompareAndSwap(true, false) {
-		return
-	}
-	_, err = l.Reconcile(ctx, Reconciliation{})
+	due, err := l.Rows.Acquire(ctx, leaseDue, l.turn(), every)
 	if err != nil {
+		return err
+	}
+	if lost := l.lost.Swap(false); !due && !lost {
+		return nil
+	}
+	if _, err = l.Reconcile(ctx, Reconciliation{}); err != nil {
 		l.lost.Store(true)
 	}
-	if !errors.Is(err, ErrBusy) {
-		l.try("the reconciliation with upstream", err)
+	if errors.Is(err, ErrBusy) {
+		return nil
 	}
+	return err
 }
 
 // lose gives a mint up whose reply did not come. Its token is looked for.
-func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) error {
-	_, err := l.move(ctx, t, Unknown, cause, nil)
+func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) (lost store.Token, err error) {
+	if t.State == Unknown {
+		t.Cause, t.Due = cause, lastsUntil(t)
+		lost, err = l.Rows.UpdateToken(ctx, t, nil)
+	} else {
+		lost, err = l.move(ctx, t, Unknown, cause, nil)
+	}
 	if err == nil {
 		l.lost.Store(true)
 	}
-	return err
+	return lost, err
 }
 
 // Reconcile holds the ledger against what upstream lists. It finds the tokens
@@ -133,25 +158,26 @@ func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) error {
 //
 // It changes nothing before the list has been read to its end.
 func (l *Ledger) Reconcile(ctx context.Context, o Reconciliation) (*Report, error) {
-	held, err := l.Rows.Acquire(ctx, leaseRun, l.Holder, turn)
-	if err != nil {
-		return nil, err
+	if o.MaxDeletions <= 0 {
+		o.MaxDeletions = DefaultMaxDeletions
 	}
-	if !held {
-		return nil, ErrBusy
-	}
+	began := time.Now()
 	run := &run{
-		l: l, o: o, listed: map[string]bool{}, byNonce: map[string]string{}, lost: map[string]store.Token{},
+		l: l, o: o, holder: l.turn(),
+		listed: map[string]bool{}, byNonce: map[string]string{}, lost: map[string]store.Token{},
 		report: &Report{Started: l.Now(), Dry: o.Dry, Counts: map[string]int{}},
 	}
 	for _, kind := range Findings {
 		run.report.Counts[kind] = 0
 	}
-	err = run.all(ctx)
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	if err := run.keepTurn(ctx); err != nil {
+		return nil, err
+	}
+	err := run.all(ctx)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
 	defer cancel()
-	err = errors.Join(err, l.Rows.Release(end, leaseRun, l.Holder))
-	run.report.Took = l.Now().Sub(run.report.Started)
+	err = errors.Join(err, l.Rows.Release(end, leaseRun, run.holder))
+	run.report.Took = time.Since(began)
 	if err != nil {
 		return run.report, err
 	}
@@ -180,6 +206,7 @@ func (r *Report) String() string {
 type run struct {
 	l      *Ledger
 	o      Reconciliation
+	holder string // of the lease: two runs of one process exclude each other too
 	report *Report
 
 	pending []Seen // of the list, not yet looked up
@@ -188,6 +215,8 @@ type run struct {
 	byNonce map[string]string      // the id that came with a genuine stamp
 	twice   map[string]bool        // nonces that came with more than one id
 	lost    map[string]store.Token // rows of lost replies, by the id that turned up
+
+	vanished []store.Token
 }
 
 func (r *run) all(ctx context.Context) error {
@@ -202,20 +231,29 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.list(ctx); err != nil {
 		return fmt.Errorf("listing upstream's tokens: %w", err)
 	}
-	if err := r.absent(ctx); err != nil {
-		return fmt.Errorf("looking for tokens that upstream does not list: %w", err)
+	// That one token could not be asked for keeps no lost one alive.
+	unasked := r.absent(ctx)
+	if unasked != nil {
+		unasked = fmt.Errorf("looking for tokens that upstream does not list: %w", unasked)
 	}
-	if err := r.recover(ctx); err != nil {
-		return fmt.Errorf("deleting what was lost: %w", err)
+	r.consider()
+	if r.report.Dry || r.report.Stopped != "" {
+		return unasked
 	}
-	if !restored.IsZero() && !r.report.Dry {
+	if err := r.act(ctx); err != nil {
+		return errors.Join(unasked, fmt.Errorf("writing down what was found: %w", err))
+	}
+	if unasked == nil && !restored.IsZero() {
 		return r.l.Rows.EndRestoration(ctx)
 	}
-	return nil
+	return unasked
 }
 
 // list classifies what upstream lists.
 func (r *run) list(ctx context.Context) error {
+	if err := r.pace(ctx); err != nil {
+		return err
+	}
 	err := r.l.API.List(ctx, "to reconcile", func(s Seen) error {
 		r.pending = append(r.pending, s)
 		if len(r.pending) < store.MostTokens/2 {
@@ -224,9 +262,17 @@ func (r *run) list(ctx context.Context) error {
 		return r.lookUp(ctx)
 	})
 	if err != nil {
-		return err
+		return r.heed(err)
 	}
 	return r.lookUp(ctx)
+}
+
+// heed makes no more calls for as long as upstream asked for with an error.
+func (r *run) heed(err error) error {
+	if wait, ok := errors.AsType[*Wait](err); ok {
+		r.l.budget.hold(wait.For)
+	}
+	return err
 }
 
 func (r *run) lookUp(ctx context.Context) error {
@@ -268,7 +314,7 @@ func (r *run) lookUp(ctx context.Context) error {
 
 // keepTurn goes on holding the lease: a long run is no dead one.
 func (r *run) keepTurn(ctx context.Context) error {
-	held, err := r.l.Rows.Acquire(ctx, leaseRun, r.l.Holder, turn)
+	held, err := r.l.Rows.Acquire(ctx, leaseRun, r.holder, turn)
 	if err == nil && !held {
 		err = ErrBusy
 	}
@@ -276,6 +322,9 @@ func (r *run) keepTurn(ctx context.Context) error {
 }
 
 func (r *run) classify(s Seen, t store.Token, known bool) {
+	if _, lost := r.lost[s.ID]; lost || r.listed[s.ID] {
+		return // it stands in the list twice
+	}
 	f := Finding{ID: s.ID, Nonce: s.Nonce, Name: s.Name, Team: t.Team}
 	defer func() { r.report.add(f) }()
 	if s.Nonce != "" {
@@ -291,8 +340,13 @@ func (r *run) classify(s Seen, t store.Token, known bool) {
 		f.Kind = Foreign
 	case !known:
 		f.Kind, f.Detail = Stray, "its stamp is this gateway's, and the ledger has no row of it"
+	case t.State == Gone && (t.ID == s.ID || t.ID == "") && r.l.expired(t):
+		f.Kind = Expired
 	case t.ID == s.ID && t.State == Gone:
 		f.Kind, f.Detail = Stray, "upstream said before that it was gone"
+	case t.ID == s.ID && t.State == Unknown:
+		f.Kind, f.Detail = Recovered, t.Cause
+		r.lost[s.ID] = t
 	case t.ID == s.ID:
 		r.listed[s.ID] = true
 		f.Kind = Ours
@@ -306,7 +360,7 @@ func (r *run) classify(s Seen, t store.Token, known bool) {
 	case t.State == Unknown && !r.twice[s.Nonce]:
 		f.Kind, f.Detail = Recovered, t.Cause
 		r.lost[s.ID] = t
-	case t.State == Intent:
+	case t.State == Intent && !r.twice[s.Nonce]:
 		f.Kind, f.Detail = Owed, "it is being made"
 	default:
 		f.Kind, f.Detail = Stray, "more than one token has its stamp, and the ledger knows the id of none"
@@ -330,8 +384,9 @@ func (r *run) contest(nonce string) {
 	r.report.add(Finding{Kind: Stray, ID: id, Nonce: nonce, Detail: "more than one token has its stamp, and the ledger knows the id of none"})
 }
 
-// absent asks for each live token that the list did not have. One that was
-// made while the list was read is no finding.
+// absent asks for each live token that the list did not have. One that went
+// live while the list was read is no finding. Where there are more than may be
+// given up, it asks no further, but in a dry run.
 func (r *run) absent(ctx context.Context) error {
 	f := store.TokenFilter{States: []string{Live}, Limit: 500}
 	for {
@@ -340,14 +395,14 @@ func (r *run) absent(ctx context.Context) error {
 			return err
 		}
 		for _, t := range page {
-			if r.listed[t.ID] || !t.Created.Before(r.report.Started) {
+			if r.listed[t.ID] || !t.Changed.Before(r.report.Started) {
 				continue
 			}
 			if err := r.ask(ctx, t); err != nil {
 				return err
 			}
 		}
-		if next == "" {
+		if next == "" || len(r.vanished) > r.o.MaxDeletions && !r.report.Dry {
 			return nil
 		}
 		f.After = next
@@ -360,20 +415,19 @@ func (r *run) ask(ctx context.Context, t store.Token) error {
 	}
 	_, err := r.l.API.Read(ctx, Call{ID: t.ID, Team: t.Team, Credential: t.Credential, Cause: "it is not in upstream's list"})
 	finding := Finding{ID: t.ID, Nonce: t.Nonce, Team: t.Team, Name: t.Name}
-	var wait *Wait
 	switch {
 	case errors.Is(err, ErrNone):
-		finding.Kind, finding.Detail = Vanished, "upstream has it no longer, and it was not deleted here"
-		if !r.report.Dry {
-			if _, err := r.l.move(ctx, t, Gone, "it vanished", nil); err != nil && !errors.Is(err, store.ErrChanged) {
-				return err
-			}
+		now, err := r.l.Nonce(ctx, t.Nonce)
+		if err != nil {
+			return err
 		}
-	case errors.As(err, &wait):
-		r.l.budget.hold(wait.For)
-		return err
+		if now.Version != t.Version {
+			return nil // it was deleted here, meanwhile
+		}
+		finding.Kind, finding.Detail = Vanished, "upstream has it no longer, and it was not deleted here"
+		r.vanished = append(r.vanished, t)
 	case err != nil:
-		return err
+		return r.heed(err)
 	default:
 		finding.Kind, finding.Detail = Unlisted, "upstream's list is not the whole"
 	}
@@ -381,13 +435,21 @@ func (r *run) ask(ctx context.Context, t store.Token) error {
 	return nil
 }
 
-// pace waits until upstream may be asked again.
+// pace waits until upstream may be asked again. It does not wait where upstream
+// itself wants to be left alone, which may be for long.
 func (r *run) pace(ctx context.Context) error {
-	for !r.l.budget.take() {
+	for {
 		if err := r.keepTurn(ctx); err != nil {
 			return err
 		}
-		t := time.NewTimer(min(r.l.budget.ready(), turn/2))
+		if held := r.l.budget.heldFor(); held > 0 {
+			return fmt.Errorf("upstream asked to be left alone, for another %s", held.Round(time.Second))
+		}
+		wait := r.l.budget.takeSpare()
+		if wait == 0 {
+			return nil
+		}
+		t := time.NewTimer(min(wait, turn/2))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -395,25 +457,35 @@ func (r *run) pace(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
-	return nil
 }
 
-// recover owes the end of the tokens whose replies were lost.
-func (r *run) recover(ctx context.Context) error {
-	most := r.o.MaxDeletions
-	if most <= 0 {
-		most = DefaultMaxDeletions
-	}
-	if len(r.lost) > most && r.report.Stopped == "" {
+// consider stops a run that would change more than it may.
+func (r *run) consider() {
+	switch most := r.o.MaxDeletions; {
+	case r.report.Stopped != "":
+	case len(r.lost) > most:
 		r.report.Stopped = fmt.Sprintf("it would delete %d tokens, which is more than %d", len(r.lost), most)
+	case len(r.vanished) > most:
+		r.report.Stopped = fmt.Sprintf("more than %d tokens have vanished; is this the master token of the account in which they were made?", most)
 	}
-	if r.report.Dry || r.report.Stopped != "" {
-		return nil
+}
+
+// act owes the end of the tokens whose replies were lost, and gives those up
+// that have vanished. Who changed a row meanwhile knew better.
+func (r *run) act(ctx context.Context) error {
+	if err := r.keepTurn(ctx); err != nil {
+		return err
 	}
-	for id, t := range r.lost {
+	for _, id := range slices.Sorted(maps.Keys(r.lost)) {
+		t := r.lost[id]
 		t.ID, t.Due = id, r.l.Now()
 		_, err := r.l.move(ctx, t, Revoking, "its reply was lost and its secret is known to nobody", nil)
 		if err != nil && !errors.Is(err, store.ErrChanged) {
+			return err
+		}
+	}
+	for _, t := range r.vanished {
+		if err := r.l.Vanished(ctx, t); err != nil {
 			return err
 		}
 	}
