@@ -47,7 +47,7 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 		return q.answerMint(resp)
 	case q.match.Operation.ID == scopes.CreateToken:
 		// Refused as it was asked for: there is no token.
-		q.unsettled()
+		q.drop()
 	}
 	return q.relay(resp)
 }

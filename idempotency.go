@@ -198,6 +198,9 @@ func (i *idempotent) open(sealed []byte) (*firstAnswer, error) {
 // answerAgain answers a mint as it was answered before. It is recorded as every
 // exchange is, though nothing leaves.
 func (q *request) answerAgain() *refusal {
+	if no := q.stands(); no != nil {
+		return no // it may have taken its caller long to send the body
+	}
 	first := q.owned.again.first
 	q.record.TokenID, q.record.Note = first.token, "answered as before"
 	q.decided = time.Since(q.started)

@@ -24,6 +24,7 @@ type owned struct {
 	ids   map[string]struct{} // of the team's live tokens, for a list
 	token store.Token         // the one that is read or revoked; none with `tokens all`
 	mint  *ledger.Mint        // the one that is made, until it is settled
+	left  bool                // its request may have reached upstream
 	again *idempotent         // the mint's key and sealed answer; nil without a key
 }
 
@@ -169,6 +170,7 @@ func (q *request) leave() *refusal {
 		return no
 	}
 	if q.match.Operation.ID != scopes.RevokeToken {
+		q.owned.left = true
 		return nil
 	}
 	ctx, cancel := q.carriedThrough()
@@ -191,11 +193,23 @@ func (q *request) leave() *refusal {
 	return nil
 }
 
-// unsettled takes an intent back whose request never left.
+// unsettled says what became of a mint of which nothing else did: its request
+// never left, or this goroutine broke off, in a panic, before it knew.
 func (q *request) unsettled() {
 	if q.owned.mint == nil {
 		return
 	}
+	if !q.owned.left {
+		q.drop()
+		return
+	}
+	ctx, cancel := q.carriedThrough()
+	defer cancel()
+	q.settled(q.owned.mint.Lost(ctx, "the request was broken off"))
+}
+
+// drop takes a mint back that upstream certainly did not act on.
+func (q *request) drop() {
 	ctx, cancel := q.carriedThrough()
 	defer cancel()
 	q.settled(q.owned.mint.Drop(ctx))
@@ -210,7 +224,7 @@ func (q *request) failed(err error) {
 		if q.unknown = mayHaveHappened(err); q.unknown {
 			q.settled(q.owned.mint.Lost(ctx, "the reply was lost: "+err.Error()))
 		} else {
-			q.settled(q.owned.mint.Drop(ctx))
+			q.drop()
 		}
 	case scopes.RevokeToken:
 		_, err = q.g.room.ledger.Deleted(ctx, q.owned.token, waiting(err))
@@ -334,6 +348,13 @@ func (q *request) prove(ctx context.Context, mint *ledger.Mint) *refusal {
 	default:
 		proof := q.shaped.mint.Prove(seen)
 		q.g.meter.MintRead(proof.Silent)
+		if proof.Another {
+			q.g.logger.Error("GoodAccess answered a mint with the id of another token; nothing is done about that one",
+				zap.String("token", row.ID))
+			q.record.TokenID = ""
+			q.settled(mint.Disown(ctx, "the reply named another token"))
+			return refuse(policy.UpstreamShape)
+		}
 		if len(proof.Wider) > 0 {
 			q.g.meter.MintWidened()
 			q.g.logger.Error("GoodAccess made a token that is not as it was asked for; it is deleted",

@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/scopegate/scopegate/scopes"
 )
@@ -25,6 +26,11 @@ type Proof struct {
 	// Silent are the fields that upstream does not show, of which nothing is
 	// proved.
 	Silent []string
+
+	// Another tells that this is a token which the mint did not make: neither
+	// its name nor its end is what was asked for. What cuts a stamp off leaves
+	// the beginning of a name, and what makes a token wider leaves its name.
+	Another bool
 }
 
 // Prove holds a token as upstream shows it against what was asked for.
@@ -39,6 +45,8 @@ func (m *Mint) Prove(seen Seen) Proof {
 			p.Wider = append(p.Wider, field)
 		}
 	}
+	p.Another = slices.Contains(p.Wider, fieldName) && !strings.HasPrefix(made.Name, seen.Name) &&
+		(slices.Contains(p.Wider, fieldExpiresAt) || slices.Contains(p.Silent, fieldExpiresAt))
 	return p
 }
 

@@ -43,7 +43,9 @@ func TestProve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tokens.Proof{Wider: tc.wider, Silent: tc.silent}, mint.Prove(seen)); diff != "" {
+			got := mint.Prove(seen)
+			got.Another = false // of which there is a table below
+			if diff := cmp.Diff(tokens.Proof{Wider: tc.wider, Silent: tc.silent}, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -111,3 +113,33 @@ func TestEach(t *testing.T) {
 }
 
 var errStop = errors.New("enough")
+
+// A token that the mint did not make is told from one that upstream changed.
+func TestProveOfAnotherToken(t *testing.T) {
+	mint := &tokens.Mint{
+		Name: "x", Sent: "x-stamped", ExpiresAt: "2027-01-31 00:00:00", AllowedIPs: []string{"192.0.2.1"}, Scopes: named(t, "groups.read"),
+	}
+	for name, tc := range map[string]struct {
+		body    string
+		another bool
+	}{
+		"as it was asked for":           {`"name":"x-stamped","expires_at":"2027-01-31 00:00:00","allowed_scopes":["groups.read"]`, false},
+		"another":                       {`"name":"y","expires_at":"2027-02-01 00:00:00"`, true},
+		"another that never ends":       {`"name":"y","expires_at":null`, true},
+		"another, as far as it is seen": {`"name":"y","allowed_scopes":["groups.read"]`, true},
+		"another with a longer name":    {`"name":"x-stamped-2","expires_at":"2027-02-01 00:00:00"`, true},
+		"renamed":                       {`"name":"y","expires_at":"2027-01-31 00:00:00"`, false},
+		"its stamp was cut off":         {`"name":"x","expires_at":"2027-02-01 00:00:00","allowed_scopes":["*"]`, false},
+		"it never ends":                 {`"name":"x-stamped","expires_at":null,"allowed_scopes":["*"]`, false},
+		"without a name":                {`"name":null,"expires_at":null`, false},
+		"nothing is seen":               {`"x":1`, false},
+	} {
+		seen, err := tokens.Read([]byte(`{"id":"`+seenID+`",`+tc.body+`}`), seenID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mint.Prove(seen).Another; got != tc.another {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
