@@ -78,6 +78,9 @@ func (c *call) bulk() error {
 	if states == nil {
 		states = bulkStates[body.Change]
 	}
+	if err := c.knownTeam("filter.team", body.Filter.Team); err != nil {
+		return err
+	}
 	edit, err := c.edit(body.Note)
 	if err != nil {
 		return err

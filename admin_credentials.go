@@ -106,6 +106,9 @@ func (c *call) view(row store.Credential) credentialView { return view(row, c.of
 
 func (c *call) listCredentials() error {
 	filter, err := c.filter()
+	if err == nil {
+		err = c.knownTeam("team", filter.Team)
+	}
 	if err != nil {
 		return err
 	}
@@ -125,6 +128,36 @@ func (c *call) listCredentials() error {
 		return err
 	}
 	return c.reply(http.StatusOK, answer)
+}
+
+// knownTeam refuses to look for what a team has that neither the configuration
+// nor the store knows: nothing would be found, and whoever misspelt it would
+// take that for revoked. One that is gone from the configuration may
+// have left some.
+func (c *call) knownTeam(field, name string) error {
+	names := c.office.compiled().teamNames()
+	if name == "" || slices.Contains(names, name) {
+		return nil
+	}
+	counts, err := c.tokenCounts()
+	if err != nil {
+		return err
+	}
+	for _, n := range counts {
+		names = append(names, n.Team)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return c.office.read(func(r *credential.Registry) error {
+		left, _, err := r.List(c.r.Context(), store.Filter{Team: name, Limit: 1})
+		if err != nil || len(left) > 0 {
+			return err
+		}
+		p := missing(kindUnknownTeam, "there is no team %s, and none of that name has left anything", name, names)
+		p.Field = field
+		return p
+	})
 }
 
 func (c *call) showCredential() error {

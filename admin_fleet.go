@@ -78,6 +78,14 @@ type credentialStatus struct {
 	Scopes []string `json:"scopes"`
 }
 
+func (c *compiled) teamNames() []string {
+	var names []string
+	for _, t := range c.teams {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
 // teamStatuses shows the teams and their static credentials.
 func (c *compiled) teamStatuses() []teamStatus {
 	list := []teamStatus{}
@@ -116,15 +124,13 @@ func (c *call) listTeams() error {
 }
 
 func (c *call) showTeam() error {
-	name := c.r.PathValue("team")
-	var names []string
-	for _, team := range c.office.compiled().teamStatuses() {
-		if team.Name == name {
-			return c.reply(http.StatusOK, team)
+	name, rules := c.r.PathValue("team"), c.office.compiled()
+	for _, t := range rules.teams {
+		if t.Name == name {
+			return c.reply(http.StatusOK, rules.teamStatus(t))
 		}
-		names = append(names, team.Name)
 	}
-	return missing(kindUnknownTeam, "there is no team %s", name, names)
+	return missing(kindUnknownTeam, "there is no team %s", name, rules.teamNames())
 }
 
 // replicaView is a process that serves the gateway.

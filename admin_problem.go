@@ -36,6 +36,14 @@ func (p *problemError) Error() string {
 	return p.Detail
 }
 
+// exitCode is that of a command to which the problem was answered.
+func (p *problemError) exitCode() int {
+	if p.Status >= http.StatusInternalServerError {
+		return 1
+	}
+	return exitRefused
+}
+
 // The kinds of problems. Each is a heading of docs/admin.md.
 const (
 	kindBadRequest        = "bad-request"

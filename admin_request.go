@@ -46,7 +46,8 @@ func (m *moment) UnmarshalJSON(b []byte) error {
 
 // UnmarshalText reads a time. Its error does not repeat what it read.
 func (m *moment) UnmarshalText(b []byte) (err error) {
-	if m.Time, err = time.Parse(time.RFC3339, string(b)); err != nil {
+	// The first moment of all would read as none: as a credential without end.
+	if m.Time, err = time.Parse(time.RFC3339, string(b)); err != nil || m.IsZero() {
 		return errors.New("expected a time such as 2027-01-31T12:00:00Z")
 	}
 	return nil

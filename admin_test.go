@@ -86,17 +86,24 @@ func (d *desk) validate(t *testing.T, r *http.Request, rec *httptest.ResponseRec
 		}
 		return
 	}
-	in := &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route}
-	out := (&openapi3filter.ResponseValidationInput{
-		RequestValidationInput: in, Status: rec.Code, Header: rec.Header(),
+	out := openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+		Status:                 rec.Code, Header: rec.Header(),
 		Options: &openapi3filter.Options{IncludeResponseStatus: true},
-	}).SetBodyBytes(rec.Body.Bytes())
-	if strings.Contains(rec.Header().Get("Content-Type"), "ndjson") {
-		return // lines of JSON, which no schema describes
 	}
-	if err := openapi3filter.ValidateResponse(t.Context(), out); err != nil {
-		t.Errorf("%s %s answers what is not documented: %v\n%s", r.Method, r.URL.Path, err, rec.Body)
+	bodies := []string{rec.Body.String()}
+	if rec.Header().Get("Content-Type") == "application/x-ndjson" {
+		bodies = linesOf(rec) // whose schema is that of each
 	}
+	for _, body := range bodies {
+		if err := openapi3filter.ValidateResponse(t.Context(), out.SetBodyBytes([]byte(body))); err != nil {
+			t.Errorf("%s %s answers what is not documented: %v\n%s", r.Method, r.URL.Path, err, body)
+		}
+	}
+}
+
+func linesOf(rec *httptest.ResponseRecorder) []string {
+	return strings.Split(strings.TrimSuffix(rec.Body.String(), "\n"), "\n")
 }
 
 // of reads an answer, which must have this status.
@@ -114,6 +121,7 @@ func of[T any](t *testing.T, rec *httptest.ResponseRecorder, status int) (v T) {
 func init() {
 	// The validator knows JSON by its media type alone.
 	openapi3filter.RegisterBodyDecoder("application/problem+json", openapi3filter.JSONBodyDecoder)
+	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.JSONBodyDecoder)
 }
 
 func TestEveryAdminRouteIsDocumented(t *testing.T) {
@@ -177,12 +185,53 @@ func TestCredentialLivesThroughTheAdminAPI(t *testing.T) {
 
 	revoked := of[credentialView](t, d.ask(t, "POST", at+"/revoke", ""), 200)
 	d.use(t, next.Key, "credential_revoked")
-	lines := strings.Split(strings.TrimSpace(d.ask(t, "POST", "default/wait", encoded(map[string]any{"revision": revoked.Revision})).Body.String()), "\n")
+	lines := linesOf(d.ask(t, "POST", "default/wait", encoded(map[string]any{"revision": revoked.Revision})))
 	var last reportView
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || !last.Done || len(last.Seen) != 1 {
 		t.Errorf("waited: %q", lines)
 	}
 }
+
+// Whoever waits is told of each replica that is waited for, and why the waiting
+// broke off, if it did.
+func TestAdminWaitTellsOfOthers(t *testing.T) {
+	d := newDesk(t, "scopes members.read")
+	row := d.create(t)
+	for _, other := range []store.Replica{
+		{ID: "slow", Host: "there", Silence: time.Hour},
+		{ID: "seen", Host: "there", Silence: time.Hour, Revision: row.Revision},
+	} {
+		if err := d.room.rows.Beat(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, "POST", "http://localhost/scopegate/default/wait", strings.NewReader(encoded(map[string]any{"revision": row.Revision})))
+	r.Header.Set("Content-Type", "application/json")
+	rec := httptest.NewRecorder()
+	d.mux.ServeHTTP(flushing{rec, hangUp}, r)
+	d.validate(t, r, rec)
+	lines := linesOf(rec)
+	if len(lines) != 2 {
+		t.Fatalf("waited: %q", lines)
+	}
+	var told reportView
+	if err := json.Unmarshal([]byte(lines[0]), &told); err != nil || told.Done || len(told.Seen) != 2 || len(told.Waiting) != 1 || told.Waiting[0].ID != "slow" || told.Left <= 0 {
+		t.Errorf("%v: %s", err, lines[0])
+	}
+	var broke problemError
+	if err := json.Unmarshal([]byte(lines[1]), &broke); err != nil || broke.Status != 503 {
+		t.Errorf("%v: %s", err, lines[1])
+	}
+}
+
+// flushing calls back once something was sent.
+type flushing struct {
+	*httptest.ResponseRecorder
+	then func()
+}
+
+func (f flushing) Flush() { f.then() }
 
 func encoded(v any) string {
 	b, _ := json.Marshal(v)
@@ -225,6 +274,25 @@ func TestAdminListsInPages(t *testing.T) {
 	}
 	if p := of[page](t, d.ask(t, "GET", "default/credentials?state=revoked", ""), 200); len(p.Credentials) != 0 {
 		t.Errorf("revoked: %v", p)
+	}
+}
+
+// What a team has left behind in the store must be found, to be revoked.
+func TestAdminKnowsTeamsThatAreGone(t *testing.T) {
+	d := newDesk(t, "scopes members.read")
+	if _, err := d.room.rows.Insert(t.Context(), store.Credential{ID: credential.Generate().ID(), Team: "gone", Name: "left", State: "active"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	type page struct{ Credentials []credentialView }
+	if p := of[page](t, d.ask(t, "GET", "default/credentials?team=gone", ""), 200); len(p.Credentials) != 1 {
+		t.Errorf("listed %+v", p)
+	}
+	type done struct{ Done []string }
+	const all = `{"change":"revoke","filter":{"team":"gone"}}`
+	for _, want := range []int{1, 0} { // revoked, it is still known
+		if got := of[done](t, d.ask(t, "POST", "default/credentials:bulk", all), 200); len(got.Done) != want {
+			t.Errorf("revoked %+v, want %d", got, want)
+		}
 	}
 }
 
@@ -340,6 +408,11 @@ func TestAdminRefuses(t *testing.T) {
 		{"not suspended", "POST", at + "/resume", "", 409, "not suspended", nil},
 		{"bad ETag", "POST", at + "/suspend", "", 400, "ETag", []string{"If-Match", "17"}},
 		{"bad operator", "POST", at + "/suspend", "", 400, "letters", []string{"Scopegate-Operator", "<script>"}},
+		{"list of no team", "GET", "default/credentials?team=rde", "", 404, "did you mean \\\"red\\\"?", nil},
+		{"bulk of no team", "POST", "default/credentials:bulk", `{"change":"revoke","filter":{"team":"rde"}}`, 404, "did you mean \\\"red\\\"?", nil},
+		{"tokens of no team", "GET", "default/tokens?team=rde", "", 404, "did you mean \\\"red\\\"?", nil},
+		{"list of a key", "GET", "default/credentials?team=" + key, "", 404, "no team", nil},
+		{"the first moment of all", "POST", "default/credentials", `{"team":"red","name":"x","expires_at":"0001-01-01T00:00:00Z"}`, 400, "expected a time", nil},
 		{"bulk of all", "POST", "default/credentials:bulk", `{"change":"revoke","filter":{}}`, 400, "every credential", nil},
 		{"bulk of what it is not for", "POST", "default/credentials:bulk", `{"change":"rotate","filter":{"team":"red"}}`, 400, "expected one of", nil},
 		{"wait for what is not", "POST", "default/wait", `{"revision":999999}`, 422, "no such revision", nil},

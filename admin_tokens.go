@@ -134,7 +134,7 @@ func (c *call) tokenFilter() (f store.TokenFilter, err error) {
 			f.After = value
 		}
 	}
-	return f, nil
+	return f, c.knownTeam("team", f.Team)
 }
 
 // token finds a row by its id or, while it has none, by its nonce.
@@ -321,14 +321,13 @@ func (g *Gateway) adoptable(team *policy.Team, seen tokens.Seen) (store.Token, e
 }
 
 func (c *call) configuredTeam(name string) (*policy.Team, error) {
-	var names []string
-	for _, t := range c.office.compiled().teams {
+	rules := c.office.compiled()
+	for _, t := range rules.teams {
 		if t.Name == name {
 			return t, nil
 		}
-		names = append(names, t.Name)
 	}
-	p := missing(kindUnknownTeam, "there is no team %s", name, names)
+	p := missing(kindUnknownTeam, "there is no team %s", name, rules.teamNames())
 	p.Field = "team"
 	return nil, p
 }
@@ -360,7 +359,7 @@ func (c *call) drainTeam() error {
 		return err
 	}
 	name := c.r.PathValue("team")
-	if err := c.knownTeam(name); err != nil {
+	if err := c.knownTeam("", name); err != nil {
 		return err
 	}
 	return c.owe(audit.Record{Change: changeTeamDrain, Team: name, Note: body.Note}, func(ctx context.Context, g *Gateway, by string) (int, error) {
@@ -382,25 +381,6 @@ func (c *call) owe(rec audit.Record, do func(context.Context, *Gateway, string) 
 		return err
 	}
 	return c.reply(http.StatusOK, map[string]int{"owed": owed})
-}
-
-// knownTeam knows the teams of the configuration and those that have tokens.
-func (c *call) knownTeam(name string) error {
-	var names []string
-	for _, t := range c.office.compiled().teams {
-		names = append(names, t.Name)
-	}
-	counts, err := c.tokenCounts()
-	if err != nil {
-		return err
-	}
-	for _, n := range counts {
-		names = append(names, n.Team)
-	}
-	if slices.Contains(names, name) {
-		return nil
-	}
-	return missing(kindUnknownTeam, "there is no team %s, and none of that name has tokens", name, names)
 }
 
 func (c *call) tokenCounts() (counts []store.TokenCount, err error) {

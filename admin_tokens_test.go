@@ -143,7 +143,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	await(t, "an attempt", func() bool {
-		page := of[tokenPage](t, d.ask(t, "GET", "default/tokens?state=revoking", ""), 200)
+		page := of[tokenPage](t, d.ask(t, "GET", "default/tokens?team=gone&state=revoking", ""), 200)
 		return len(page.Tokens) == 1 && page.Tokens[0].Attempts > 0 && page.Tokens[0].Failure != "" && page.Tokens[0].Cause == "it ended"
 	})
 	heal()

@@ -23,7 +23,7 @@ const exitFaults = exitRefused
 
 func auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "audit",
+		Use:   "audit <command>",
 		Short: "Asks questions of audit logs, checks them and shows their keys",
 		Long:  "Works on the files of audit logs. None of its commands needs a running gateway.",
 		Example: `  scopegate audit search --config /etc/scopegate/Caddyfile --team billing --since 24h
@@ -62,20 +62,20 @@ are checked at once.
 a configuration; run it as the gateway's user, with its environment.
 
 Without --key the first key in the log is trusted, which shows damage but not what
-the holder of that key has done. Keep the key that "scopegate audit key" prints, and
+the holder of that key has done. Keep the key that "audit key" prints, and
 anchors, where whoever can write the log cannot reach.
 
-The exit code is 0 where nothing was found, ` + fmt.Sprint(exitFaults) + ` where something was, and 1 where a log could
-not be read.`,
+Exit codes: 0 nothing was found, 1 a log could not be read, 2 called wrongly, 3 the
+logs are not what was written.`,
 		Example: `  scopegate audit verify --config /etc/scopegate/Caddyfile
   scopegate audit verify /var/log/scopegate/audit.jsonl --key "$(cat audit.pub)"
   scopegate audit verify replica-*/audit.jsonl --key @keys --anchors anchors.txt
   zcat audit-*.gz | scopegate audit verify - --pruned --json`,
 		Args: cobra.ArbitraryArgs,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.config.file == "" {
 				if len(args) == 0 {
-					return errors.New("say which logs, or --config <file>")
+					return misused("say which logs, or --config <file>")
 				}
 				return v.run(cmd, args)
 			}
@@ -84,7 +84,7 @@ not be read.`,
 				return err
 			}
 			return v.run(cmd, append(logs, args...))
-		}),
+		},
 	}
 	v.config.add(cmd)
 	cmd.Flags().Lookup("config").Annotations = nil // it is not required
@@ -103,6 +103,8 @@ type faultsError struct{ logs int }
 func (e *faultsError) Error() string {
 	return fmt.Sprintf("%d of the logs are not what was written", e.logs)
 }
+
+func (*faultsError) exitCode() int { return exitFaults }
 
 func (v *verify) run(cmd *cobra.Command, logs []string) error {
 	options, err := v.options()
@@ -169,7 +171,7 @@ func (v *verify) options() (o audit.VerifyOptions, err error) {
 				continue
 			}
 			if err := audit.CheckKey(line); err != nil {
-				return o, fmt.Errorf("--key: %w", err)
+				return o, misused("--key: %w", err)
 			}
 			o.Keys = append(o.Keys, line)
 		}
@@ -331,7 +333,7 @@ old one can check what follows.`,
 		Example: `  scopegate audit key --config /etc/scopegate/Caddyfile
   scopegate audit key --config Caddyfile --gateway staging --rotate`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			found, err := f.load()
 			if err != nil {
 				return err
@@ -344,7 +346,7 @@ old one can check what follows.`,
 				fmt.Fprintln(cmd.OutOrStdout(), key)
 			}
 			return nil
-		}),
+		},
 	}
 	f.add(cmd)
 	_ = cmd.Flags().MarkHidden("json")

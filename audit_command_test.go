@@ -178,10 +178,10 @@ func TestAuditSearchTellsByItsExitCode(t *testing.T) {
 		{"more of them", []string{damaged, "--team", "blue"}, 0, "and 11 more lines that are no records"},
 		{"a file that cannot be read", []string{log, cut, "--team", "blue"}, 1, cut + ":1: unpacking it: "},
 		{"no file", []string{log, log + ".none"}, 1, "no such file"},
-		{"which log", nil, 1, "which log?"},
-		{"bad time", []string{log, "--since", "yesterday"}, 1, "expected a time such as"},
-		{"the wrong way round", []string{log, "--since", "1d", "--until", "2d"}, 1, "is not before --until"},
-		{"bad network", []string{log, "--from", "10.1.2.3/8"}, 1, "did you mean 10.0.0.0/8?"},
+		{"which log", nil, 2, "which log?"},
+		{"bad time", []string{log, "--since", "yesterday"}, 2, "expected a time such as"},
+		{"the wrong way round", []string{log, "--since", "1d", "--until", "2d"}, 2, "is not before --until"},
+		{"bad network", []string{log, "--from", "10.1.2.3/8"}, 2, "did you mean 10.0.0.0/8?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, errs, code := askLog(t, "", append([]string{"search"}, c.args...)...)

@@ -3,7 +3,6 @@ package scopegate
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -58,13 +57,13 @@ is: run it on the gateway's machine, as its user, with its environment.
 
 ` + whichLog + `
 
-The exit code is 0 where a record was found, 3 where none was, and 1 where not all of
-the log could be read.`,
+Exit codes: 0 found, 1 not all of the log could be read, 2 called wrongly, 3 found
+nothing.`,
 		Example: `  scopegate audit find --secret-stdin --config /etc/scopegate/Caddyfile < leaked
   pbpaste | scopegate audit find --secret-stdin --config Caddyfile --json`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if !stdin {
-				return errors.New("say --secret-stdin, and give the secret there: arguments are seen by every user of the machine")
+				return misused("say --secret-stdin, and give the secret there: arguments are seen by every user of the machine")
 			}
 			r.json = l.json
 			prints, err := l.fingerprints(cmd.InOrStdin())
@@ -94,7 +93,7 @@ the log could be read.`,
 				err = &nothingError{"no mint in these logs has made a token with that secret"}
 			}
 			return err
-		}),
+		},
 	}
 	l.add(cmd)
 	r.add(cmd)
@@ -114,7 +113,7 @@ func (l *logFlags) fingerprints(from io.Reader) (list [][]byte, err error) {
 		return nil, fmt.Errorf("the secret has fewer than %d characters: the log would not hold it", secretLength)
 	}
 	if l.file == "" {
-		return nil, errors.New("--config is missing: it says where the key is by which secrets are looked up")
+		return nil, misused("--config is missing: it says where the key is by which secrets are looked up")
 	}
 	found, err := l.load()
 	if err != nil {

@@ -140,14 +140,14 @@ counts as used.
 
 ` + whichLog + `
 
-The exit code is 0 where the team was permitted anything, 3 where it was not, and 1
-where something failed or not all of the log could be read: then do not use the answer.`,
+Exit codes: 0 there is a grant, 1 something failed or not all of the log could be read,
+and the answer is not to be used, 2 called wrongly, 3 the team was permitted nothing.`,
 		Example: `  scopegate audit learn --team billing --config /etc/scopegate/Caddyfile
   scopegate audit learn --team billing --config Caddyfile --unused-for 90d --since 365d audit.jsonl --json`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			patience, err := caddy.ParseDuration(unused)
 			if err != nil || patience <= 0 {
-				return fmt.Errorf("--unused-for %q: expected a duration such as 30d", unused)
+				return misused("--unused-for %q: expected a duration such as 30d", unused)
 			}
 			g, rules, err := l.theGateway()
 			if err != nil {
@@ -190,7 +190,7 @@ where something failed or not all of the log could be read: then do not use the 
 			}
 			lesson.print(cmd.OutOrStdout())
 			return nil
-		}),
+		},
 	}
 	l.add(cmd)
 	f.addTimes(cmd)

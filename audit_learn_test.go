@@ -65,10 +65,10 @@ func TestAuditLearnRejects(t *testing.T) {
 		code int
 		want string
 	}{
-		{"", []string{"--team", "rde", "--config", config}, 1, `did you mean "red"?`},
-		{"", []string{"--team", "red", "--config", config, "--unused-for", "long"}, 1, "expected a duration"},
-		{"", []string{"--team", "red"}, 1, "--config is needed"},
-		{"", []string{"--config", config}, 1, `"team" not set`},
+		{"", []string{"--team", "rde", "--config", config}, 2, `did you mean "red"?`},
+		{"", []string{"--team", "red", "--config", config, "--unused-for", "long"}, 2, "expected a duration"},
+		{"", []string{"--team", "red"}, 2, "--config is needed"},
+		{"", []string{"--config", config}, 2, `"team" not set`},
 		{logged(t, allowed("blue", "listGroups", "groups.read-all")), []string{"--team", "red", "--config", config}, 3, "permitted nothing"},
 		// What is missing may be what needs a grant.
 		{"\x1f\x8bcut", []string{"--team", "red", "--config", config}, 1, "not all of the log could be read"},

@@ -36,19 +36,7 @@ type nothingError struct{ text string }
 // Error says what there is instead.
 func (e *nothingError) Error() string { return e.text }
 
-// answers ends a command with the exit code that scripts tell by.
-func answers(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		err := run(cmd, args)
-		if _, ok := errors.AsType[*nothingError](err); ok {
-			return exit(cmd, exitNothing, err)
-		}
-		if _, ok := errors.AsType[*changedError](err); ok {
-			return exit(cmd, exitChanged, err)
-		}
-		return err
-	}
-}
+func (*nothingError) exitCode() int { return exitNothing }
 
 // logFlags say which logs a question is about.
 type logFlags struct{ configFlags }
@@ -72,7 +60,7 @@ func (l *logFlags) paths(files []string) ([]string, error) {
 		return files, nil
 	}
 	if l.file == "" {
-		return nil, errors.New("which log? Give its files, - for standard input, or --config with what the gateway runs")
+		return nil, misused("which log? Give its files, - for standard input, or --config with what the gateway runs")
 	}
 	found, err := l.load()
 	if err != nil {
@@ -265,7 +253,7 @@ func (f *filterFlags) filter(gateway string, now time.Time) (query.Filter, error
 		return q, err
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Since.Before(q.Until) {
-		return q, fmt.Errorf("--since %s is not before --until %s", q.Since.Format(time.RFC3339), q.Until.Format(time.RFC3339))
+		return q, misused("--since %s is not before --until %s", q.Since.Format(time.RFC3339), q.Until.Format(time.RFC3339))
 	}
 	q.From, err = fromFlag(f.from)
 	return q, err
@@ -275,7 +263,7 @@ func fromFlag(texts []string) (list []netip.Prefix, err error) {
 	for _, text := range texts {
 		var n Network
 		if err := n.UnmarshalText([]byte(text)); err != nil {
-			return nil, fmt.Errorf("--from: %w", err)
+			return nil, misused("--from: %w", err)
 		}
 		list = append(list, n.Prefix)
 	}
@@ -299,7 +287,7 @@ func momentFlag(flag, text string, now time.Time) (time.Time, error) {
 	if ago, err := caddy.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil
 	}
-	return time.Time{}, fmt.Errorf("--%s %q: expected a time such as 2027-01-31T12:00:00Z or \"2027-01-31 12:00\" (UTC), a date such as 2027-01-31, or how long ago, such as 24h or 7d", flag, text)
+	return time.Time{}, misused("--%s %q: expected a time such as 2027-01-31T12:00:00Z or \"2027-01-31 12:00\" (UTC), a date such as 2027-01-31, or how long ago, such as 24h or 7d", flag, text)
 }
 
 // nothing is the error where no record was found. It names the word that was

@@ -141,14 +141,14 @@ func (p *replayed) list() []*verdictChange {
 // records.
 func (l *logFlags) theGateway() (loaded, *compiled, error) {
 	if l.file == "" {
-		return loaded{}, nil, errors.New("--config is needed: it says what is granted")
+		return loaded{}, nil, misused("--config is needed: it says what is granted")
 	}
 	found, err := l.load()
 	if err != nil {
 		return loaded{}, nil, err
 	}
 	if len(found) > 1 {
-		return loaded{}, nil, errors.New("the configuration has several gateways: name one with --gateway")
+		return loaded{}, nil, misused("the configuration has several gateways: name one with --gateway")
 	}
 	l.gateway = found[0].Name
 	rules, err := found[0].compile()
@@ -171,11 +171,11 @@ not is certain.
 
 ` + whichLog + `
 
-The exit code is 0 where no verdict changes, ` + fmt.Sprint(exitChanged) + ` where one does, and 1 where something
-failed or not all of the log could be read.`,
+Exit codes: 0 no verdict changes, 1 something failed or not all of the log could be
+read, 2 called wrongly, 3 verdicts change.`,
 		Example: `  scopegate audit replay --config Caddyfile.new /var/log/scopegate/audit.jsonl
   scopegate audit replay --config Caddyfile.new --team billing --since 30d --json`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			g, rules, err := l.theGateway()
 			if err != nil {
 				return err
@@ -209,7 +209,7 @@ failed or not all of the log could be read.`,
 				return &changedError{all.Allowed + all.Denied}
 			}
 			return err
-		}),
+		},
 	}
 	l.add(cmd)
 	f.add(cmd)
@@ -243,3 +243,5 @@ func (p *replayed) print(w io.Writer, totals query.Totals) {
 	}
 	_ = table.Flush() // a failed write shows in the command's last one
 }
+
+func (*changedError) exitCode() int { return exitChanged }

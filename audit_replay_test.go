@@ -175,11 +175,15 @@ func TestAuditReplayCounts(t *testing.T) {
 			t.Errorf("missing %q in\n%s%s", want, out, errs)
 		}
 	}
-	for name, args := range map[string][]string{
-		"--config is needed": {"-"}, "nothing to replay": {"--config", config, "--team", "green", "-"},
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{
+		"--config is needed": {[]string{"-"}, exitMisused},
+		"nothing to replay":  {[]string{"--config", config, "--team", "green", "-"}, 1},
 	} {
-		if _, errs, code := askLog(t, "", append([]string{"replay"}, args...)...); code != 1 || !strings.Contains(errs, name) {
-			t.Errorf("%v: %d %s", args, code, errs)
+		if _, errs, code := askLog(t, "", append([]string{"replay"}, c.args...)...); code != c.code || !strings.Contains(errs, name) {
+			t.Errorf("%v: %d %s", c.args, code, errs)
 		}
 	}
 }

@@ -74,12 +74,12 @@ flag may have several words, by commas or by standing several times: any will do
 
 ` + whichLog + `
 
-The exit code is 0 where a record was found, 3 where none was, and 1 where not all of
-the log could be read.`,
+Exit codes: 0 found, 1 not all of the log could be read, 2 called wrongly, 3 found
+nothing.`,
 		Example: `  scopegate audit search --config /etc/scopegate/Caddyfile --team billing --decision deny --since 24h
   scopegate audit search /var/log/scopegate/audit.jsonl --token c45c93de-de65-4adc-878f-101add7bf098 --json
   zcat audit-*.gz | scopegate audit search - --from 203.0.113.0/24 --since 2027-01-01 --until 2027-02-01 --csv`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			r.json = l.json
 			filter, err := f.filter(l.gateway, time.Now())
 			if err != nil {
@@ -111,7 +111,7 @@ the log could be read.`,
 				err = f.nothing(totals)
 			}
 			return err
-		}),
+		},
 	}
 	l.add(cmd)
 	f.add(cmd)

@@ -44,12 +44,11 @@ it would be decided now; the configuration may have been another one then.
 
 ` + whichLog + `
 
-The exit code is 0 where the decision was found, 3 where not, and 1 where not all of the
-log could be read.`,
+Exit codes: 0 found, 1 not all of the log could be read, 2 called wrongly, 3 not found.`,
 		Example: `  scopegate audit show ce13af5d-6f59-4074-9037-c01604afefc7 --config /etc/scopegate/Caddyfile
   scopegate audit show ce13af5d-6f59-4074-9037-c01604afefc7 audit.jsonl --json`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			explain := func(*query.Entry) *today { return nil }
 			if l.file != "" {
 				found, err := l.load()
@@ -80,7 +79,7 @@ log could be read.`,
 				return errors.Join(err, printJSON(cmd.OutOrStdout(), map[string]any{"records": records, "today": policyOf(records)}))
 			}
 			return errors.Join(err, printShown(cmd.OutOrStdout(), records))
-		}),
+		},
 	}
 	l.add(cmd)
 	return cmd

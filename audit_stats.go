@@ -38,13 +38,13 @@ reason, and how what was permitted ended. A request counts when it is decided.
 
 ` + whichLog + `
 
-The exit code is 0 where there were records, 3 where there were none, and 1 where not
-all of the log could be read: the numbers are then of what could.`,
+Exit codes: 0 done, 1 not all of the log could be read, and the numbers are of what
+could, 2 called wrongly, 3 there is nothing to count.`,
 		Example: `  scopegate audit stats --config /etc/scopegate/Caddyfile --since 7d
   scopegate audit stats replica-*/audit.jsonl --team billing --json`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if top < 0 {
-				return errors.New("--top must not be negative")
+				return misused("--top must not be negative")
 			}
 			filter, err := f.filter(l.gateway, time.Now())
 			if err != nil {
@@ -75,7 +75,7 @@ all of the log could be read: the numbers are then of what could.`,
 			}
 			s.print(cmd.OutOrStdout())
 			return err
-		}),
+		},
 	}
 	l.add(cmd)
 	f.add(cmd)

@@ -3,7 +3,6 @@ package scopegate
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,31 +44,31 @@ The logs are the files given, without those that were rolled from them before. W
 files they are those that --config names. A line that is no record is told on standard
 error with its place, and passed over.
 
-Without --follow the exit code is 0 where a record was printed, 3 where none was, and 1
-where a log could not be read.`,
+Exit codes: 0 done, 1 a log could not be read, 2 called wrongly, 3 without --follow,
+there was nothing to print.`,
 		Example: `  scopegate audit tail --follow --config /etc/scopegate/Caddyfile --decision deny
   scopegate audit tail -n 50 /var/log/scopegate/audit.jsonl --json`,
-		RunE: answers(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			r.json = l.json
 			filter, err := f.filter(l.gateway, time.Now())
 			if err != nil {
 				return err
 			}
 			if n < 0 {
-				return errors.New("--lines must not be negative")
+				return misused("--lines must not be negative")
 			}
 			paths, err := l.paths(args)
 			if err != nil {
 				return err
 			}
 			if slices.Contains(paths, logfile.Stdin) {
-				return errors.New("standard input has no end to begin at: use `search -`")
+				return misused("standard input has no end to begin at: use `search -`")
 			}
 			t := &tail{recordFormat: *r, filter: filter, meter: newMeter(cmd, nil), to: cmd.OutOrStdout(), keep: n}
 			ticker := time.NewTicker(lookEvery)
 			defer ticker.Stop()
 			return t.run(cmd.Context(), paths, follow, ticker.C)
-		}),
+		},
 	}
 	l.add(cmd)
 	f.add(cmd)

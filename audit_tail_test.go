@@ -42,8 +42,8 @@ func TestAuditTail(t *testing.T) {
 	}{
 		"no record is like that": {[]string{log, "--team", "green"}, 3},
 		"no such file":           {[]string{log + ".none"}, 1},
-		"use `search -`":         {[]string{"-"}, 1},
-		"must not be negative":   {[]string{log, "-n", "-1"}, 1},
+		"use `search -`":         {[]string{"-"}, 2},
+		"must not be negative":   {[]string{log, "-n", "-1"}, 2},
 	} {
 		if _, errs, code := askLog(t, "", append([]string{"tail"}, c.args...)...); code != c.code || !strings.Contains(errs, name) {
 			t.Errorf("%q: %d %s", c.args, code, errs)

@@ -138,9 +138,14 @@ func TestAuditCommandsOverALog(t *testing.T) {
 	if out, told, code := askLog(t, "another secret of some length", "find", "--secret-stdin", "--config", config); code != 3 || out != "" {
 		t.Errorf("find another: %d %s%s", code, out, told)
 	}
-	for _, args := range [][]string{{"find", "--config", config}, {"find", "--secret-stdin"}, {"verify"}, {"verify", "/nowhere"}, {"verify", w.log, "--key", "x"}, {"verify", w.log, "--anchors", config + "x"}} {
-		if out, told, code := askLog(t, made.Token, args...); code != 1 || told == "" {
-			t.Errorf("%v: %d %s%s", args, code, out, told)
+	for want, list := range map[int][][]string{
+		1:           {{"verify", "/nowhere"}, {"verify", w.log, "--anchors", config + "x"}},
+		exitMisused: {{"find", "--config", config}, {"find", "--secret-stdin"}, {"verify"}, {"verify", w.log, "--key", "x"}},
+	} {
+		for _, args := range list {
+			if out, told, code := askLog(t, made.Token, args...); code != want || told == "" {
+				t.Errorf("%v: %d %s%s", args, code, out, told)
+			}
 		}
 	}
 

@@ -49,7 +49,9 @@ private, that the admin endpoint is not open to whoever reaches a port, that the
 audit log can be written, and that no team holds what nobody can use.
 
 It sends one request, GET /api/v1/test-connection, unless --offline is given.
-The exit code is 1 where something failed; warnings alone leave it 0.`,
+
+Exit codes: 0 well, perhaps with warnings, 1 something failed, 2 the command is
+called wrongly.`,
 		Example: `  scopegate check --config /etc/scopegate/Caddyfile
   scopegate check --config Caddyfile --offline --json`,
 		Args: cobra.NoArgs,

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -76,7 +77,7 @@ func (a *adminClient) connect(cmd *cobra.Command) error {
 }
 
 // errKeyAsID keeps a key out of the path of a request, which Caddy logs.
-var errKeyAsID = errors.New("that is a key, not an id: the id is the 12 characters behind its sgk_. Other users of the machine and the shell's history may have it now: rotate it with --overlap 0s")
+var errKeyAsID = misused("that is a key, not an id: the id is the 12 characters behind its sgk_. Other users of the machine and the shell's history may have it now: rotate it with --overlap 0s")
 
 var errAdminOff = errors.New("the configuration turns the admin endpoint off")
 
@@ -113,13 +114,6 @@ func (a *adminClient) endpoint() (string, error) {
 	}
 	return caddy.DefaultAdminListen, nil
 }
-
-// The exit codes of commands that the gateway refused, and of those that did
-// only some of their work.
-const (
-	exitRefused = 3
-	exitPartly  = 4
-)
 
 // do sends a request, below the gateway's path, and reads a successful answer.
 func (a *adminClient) do(cmd *cobra.Command, method, path string, body, into any) error {
@@ -184,38 +178,6 @@ func (a *adminClient) send(cmd *cobra.Command, method, path string, body any) (*
 	return nil, p
 }
 
-// ends a command with the exit code that its error deserves: scripts tell what
-// the gateway refused, and would refuse again, from what merely failed.
-func ends(run func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		err := run(cmd, args)
-		var p *problemError
-		var partly *partlyError
-		var faults *faultsError
-		switch {
-		case errors.As(err, &faults):
-			return exit(cmd, exitFaults, err)
-		case errors.As(err, &partly):
-			return exit(cmd, exitPartly, err)
-		case errors.As(err, &p) && p.Status < http.StatusInternalServerError:
-			return exit(cmd, exitRefused, err)
-		}
-		return err
-	}
-}
-
-func exit(cmd *cobra.Command, code int, err error) error {
-	fmt.Fprintln(cmd.ErrOrStderr(), "Error:", err)
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
-}
-
-// partlyError says that something was changed, but not all that was asked for.
-type partlyError struct{ text string }
-
-// Error says how much was, and what to do.
-func (p *partlyError) Error() string { return p.text }
-
 // wait waits until every replica has seen a change, and tells of it.
 func (a *adminClient) wait(cmd *cobra.Command, revision int64) error {
 	resp, err := a.send(cmd, http.MethodPost, "/wait", map[string]int64{"revision": revision})
@@ -260,14 +222,25 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// completionPatience is how long somebody who pressed a key waits for names.
+const completionPatience = 2 * time.Second
+
+// suggest asks for what a shell may offer. Where nothing answers in time it
+// offers nothing.
+func (a *adminClient) suggest(cmd *cobra.Command, path string, into any) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
+	defer cancel()
+	cmd.SetContext(ctx)
+	_ = a.do(cmd, http.MethodGet, path, nil, into)
+}
+
 // completeTeams offers the team names of the running gateway.
 func (a *adminClient) completeTeams(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var answer struct{ Teams []teamStatus }
+	a.suggest(cmd, "/teams", &answer)
 	var names []string
-	if a.do(cmd, http.MethodGet, "/teams", nil, &answer) == nil {
-		for _, t := range answer.Teams {
-			names = append(names, t.Name)
-		}
+	for _, t := range answer.Teams {
+		names = append(names, t.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -275,11 +248,10 @@ func (a *adminClient) completeTeams(cmd *cobra.Command, _ []string, _ string) ([
 // completeIDs offers the ids of stored credentials with their names.
 func (a *adminClient) completeIDs(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var answer struct{ Credentials []credentialView }
+	a.suggest(cmd, "/credentials?state=active,suspended", &answer)
 	var ids []string
-	if a.do(cmd, http.MethodGet, "/credentials?state=active,suspended", nil, &answer) == nil {
-		for _, c := range answer.Credentials {
-			ids = append(ids, c.ID+"\t"+c.Team+"/"+c.Name)
-		}
+	for _, c := range answer.Credentials {
+		ids = append(ids, c.ID+"\t"+c.Team+"/"+c.Name)
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }

@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ func init() {
 		Short: "Makes keys, explains decisions and checks gateways",
 		Long:  "Commands of the scopegate module: keys, explanations of decisions, and a preflight of a configuration.",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(Commands()...)
+			cmd.AddCommand(commands()...)
+			strict(cmd)
+			calledAs(cmd, cmp.Or(caddy.CustomBinaryName, "caddy")+" scopegate")
 		},
 	})
 }
@@ -31,6 +34,22 @@ func init() {
 // Commands returns the sub-commands of `caddy scopegate`, so that a binary of
 // our own can offer them at its top.
 func Commands() []*cobra.Command {
+	list := commands()
+	for _, cmd := range list {
+		strict(cmd)
+	}
+	return list
+}
+
+// calledAs lets the examples call a command as this binary does.
+func calledAs(cmd *cobra.Command, program string) {
+	cmd.Example = strings.ReplaceAll(cmd.Example, "scopegate ", program+" ")
+	for _, sub := range cmd.Commands() {
+		calledAs(sub, program)
+	}
+}
+
+func commands() []*cobra.Command {
 	return []*cobra.Command{keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(), healthCommand(), auditCommand()}
 }
 
@@ -74,7 +93,7 @@ func (f *configFlags) load() ([]loaded, error) {
 	if adapter != "" {
 		a := caddyconfig.GetAdapter(adapter)
 		if a == nil {
-			return nil, fmt.Errorf("--adapter: there is no config adapter %q", adapter)
+			return nil, misused("--adapter: there is no config adapter %q", adapter)
 		}
 		if raw, _, err = a.Adapt(raw, map[string]any{"filename": f.file}); err != nil {
 			return nil, err

@@ -294,7 +294,8 @@ func (d *Date) UnmarshalText(b []byte) error {
 	d.text = string(b)
 	var err error
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if d.At, err = time.Parse(layout, d.text); err == nil {
+		// The first moment of all would read as none: as a credential without end.
+		if d.At, err = time.Parse(layout, d.text); err == nil && !d.At.IsZero() {
 			return nil
 		}
 	}

@@ -1,7 +1,6 @@
 package scopegate
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -49,7 +48,8 @@ configuration that decided it, what the grant's globs expand to, and, for a
 refusal, the smallest change that would allow it. It needs no running gateway,
 no key and no master token, and it does not count against any limit.
 
-The exit code is 0 where the request would be allowed, and 1 where not.`,
+Exit codes: 0 the request would be allowed, 1 it would not, or the configuration
+cannot be read, 2 the command is called wrongly.`,
 		Example: `  scopegate explain --config Caddyfile --team billing GET /api/v1/members
   scopegate explain --config Caddyfile --credential ci --from 10.1.2.3 POST /api/v1/token --body mint.json`,
 		Args: cobra.ExactArgs(2),
@@ -59,12 +59,12 @@ The exit code is 0 where the request would be allowed, and 1 where not.`,
 				return err
 			}
 			if len(found) > 1 {
-				return errors.New("the configuration has several gateways: name one with --gateway")
+				return misused("the configuration has several gateways: name one with --gateway")
 			}
 			q := question{loaded: found[0], method: args[0], path: args[1], now: time.Now()}
 			if from != "" {
 				if q.from, err = netip.ParseAddr(from); err != nil {
-					return fmt.Errorf("--from %q is not an address", from)
+					return misused("--from %q is not an address", from)
 				}
 				q.from = q.from.Unmap()
 			}
@@ -129,11 +129,7 @@ func (q *question) find(cred, team string) (*credential.Credential, error) {
 	if team != "" {
 		i := slices.IndexFunc(q.rules.teams, func(t *policy.Team) bool { return t.Name == team })
 		if i < 0 {
-			var names []string
-			for _, t := range q.rules.teams {
-				names = append(names, t.Name)
-			}
-			return nil, unknown("team", team, names)
+			return nil, unknown("team", team, q.rules.teamNames())
 		}
 		t := q.rules.teams[i]
 		return &credential.Credential{Identity: policy.Identity{Team: t, Scopes: t.Scopes}, State: credential.Active}, nil
@@ -154,14 +150,14 @@ func (q *question) find(cred, team string) (*credential.Credential, error) {
 	case 1:
 		return match[0], nil
 	}
-	return nil, fmt.Errorf("several teams have a credential %q: write <team>/%s", cred, cred)
+	return nil, misused("several teams have a credential %q: write <team>/%s", cred, cred)
 }
 
 func unknown(what, name string, known []string) error {
 	if near := scopes.Nearest(name, known); near != "" {
-		return fmt.Errorf("no %s %q; did you mean %q?", what, name, near)
+		return misused("no %s %q; did you mean %q?", what, name, near)
 	}
-	return fmt.Errorf("no %s %q; there are: %s", what, name, strings.Join(known, ", "))
+	return misused("no %s %q; there are: %s", what, name, strings.Join(known, ", "))
 }
 
 // explain walks the same steps as a request, with the same functions.

@@ -1,7 +1,6 @@
 package scopegate
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,11 +13,13 @@ import (
 
 func keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "key",
+		Use:   "key <command>",
 		Short: "Makes, lists and changes credentials and their keys",
 		Long: `create, list, show, rotate, suspend, resume, extend, narrow and revoke look after the
 stored credentials of a running gateway. generate and hash make what stands in a
-configuration, and need none.`,
+configuration, and need none.
+
+` + exitCodes,
 		Example: `  scopegate key create --team billing --name ci
   scopegate key revoke 4fQ9aZ0bTx1k --wait
   scopegate key generate --team billing`,
@@ -47,16 +48,16 @@ line beside the old one, give out the new key, then remove the old line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !validName(team) {
-				return fmt.Errorf("--team: %w", errName(team))
+				return misused("--team: %w", errName(team))
 			}
 			if !validName(name) {
-				return fmt.Errorf("--name: %w", errName(name))
+				return misused("--name: %w", errName(name))
 			}
 			key := credential.Generate()
 			if id != "" {
 				var err error
 				if key, err = credential.GenerateWithID(id); err != nil {
-					return err
+					return misused("--id: %w", err)
 				}
 			}
 			lines := fmt.Sprintf("team %s {\n\tcredential %s {\n\t\thash %s:%s\n\t}\n}", team, name, key.ID(), key.Hash())
@@ -102,7 +103,7 @@ prints the line that goes into a credential block.`,
 			in := cmd.InOrStdin()
 			if len(args) == 1 && args[0] != "-" {
 				if strings.HasPrefix(args[0], credential.Prefix) {
-					return errors.New("a key on the command line is seen by other users and kept in the shell's history: replace it, and give keys in a file or on standard input")
+					return misused("a key on the command line is seen by other users and kept in the shell's history: replace it, and give keys in a file or on standard input")
 				}
 				file, err := os.Open(args[0])
 				if err != nil {

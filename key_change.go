@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/scopegate/scopegate/credential"
@@ -44,11 +43,13 @@ var keyChanges = []keyChange{
 		kind: credential.KindExtend, short: "Moves the end of stored credentials further away", bulk: true,
 		example: "  scopegate key extend 4fQ9aZ0bTx1k --ttl 90d\n  scopegate key extend --team billing --expires-within 7d --ttl 30d",
 		flags: func(cmd *cobra.Command, body map[string]any) func() {
-			expires := cmd.Flags().String("expires", "", "the new end, such as 2027-01-31T12:00:00Z")
-			ttl := cmd.Flags().String("ttl", "", "how long it lives from now on, such as 90d")
+			var expires dateFlag
+			var ttl spanFlag
+			cmd.Flags().Var(&expires, "expires", "the new end, such as 2027-01-31 (midnight, UTC) or 2027-01-31T12:00:00Z")
+			cmd.Flags().Var(&ttl, "ttl", "how long it lives from now on, such as 90d")
 			cmd.MarkFlagsOneRequired("expires", "ttl")
 			cmd.MarkFlagsMutuallyExclusive("expires", "ttl")
-			return func() { put(body, "expires_at", *expires); put(body, "ttl", *ttl) }
+			return func() { put(body, "expires_at", expires.String()); put(body, "ttl", ttl.String()) }
 		},
 	},
 	{
@@ -57,7 +58,8 @@ var keyChanges = []keyChange{
 		flags: func(cmd *cobra.Command, body map[string]any) func() {
 			scopeNames := cmd.Flags().StringSlice("scopes", nil, "names and globs, within what it has now")
 			ips := cmd.Flags().StringSlice("allowed-ips", nil, "networks, within what it has now")
-			expires := cmd.Flags().String("expires", "", "an earlier end, such as 2027-01-31T12:00:00Z")
+			var expires dateFlag
+			cmd.Flags().Var(&expires, "expires", "an earlier end, such as 2027-01-31 (midnight, UTC) or 2027-01-31T12:00:00Z")
 			cmd.MarkFlagsOneRequired("scopes", "allowed-ips", "expires")
 			return func() {
 				if len(*scopeNames) > 0 {
@@ -66,7 +68,7 @@ var keyChanges = []keyChange{
 				if len(*ips) > 0 {
 					body["allowed_ips"] = *ips
 				}
-				put(body, "expires_at", *expires)
+				put(body, "expires_at", expires.String())
 			}
 		},
 	},
@@ -98,8 +100,8 @@ func (k keyChange) command() *cobra.Command {
 Each change is recorded in the audit log before it is made. To run a command again
 is safe.
 
-Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 done in part.`,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+` + exitCodes,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if read != nil {
 				read()
 			}
@@ -108,13 +110,13 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 done in part.`,
 			var err error
 			switch {
 			case len(args) > 0 && f.given():
-				return errors.New("give ids or a filter, not both")
+				return misused("give ids or a filter, not both")
 			case len(args) == 0 && !f.given():
-				return fmt.Errorf("which ones? give ids, such as: scopegate key %s 4fQ9aZ0bTx1k", k.kind)
+				return misused("which ones? give ids, such as: %s 4fQ9aZ0bTx1k", cmd.CommandPath())
 			case f.given():
 				err = d.byFilter(f, yes)
 			case len(args) == 1 && args[0] == "-" && !yes:
-				return errors.New("standard input is taken by the ids and cannot be asked: give --yes")
+				return misused("standard input is taken by the ids and cannot be asked: give --yes")
 			default:
 				err = d.byID(args)
 			}
@@ -129,7 +131,7 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 done in part.`,
 				}
 			}
 			return err
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVar(&note, "note", "", "why, for the audit log")
@@ -275,21 +277,21 @@ func (d *changer) pages(dry bool, each func(bulkPage)) error {
 type keyFilter struct {
 	team                                string
 	states                              []string
-	olderThan, unusedSince, expiresSoon string
+	olderThan, unusedSince, expiresSoon spanFlag
 }
 
 func (f *keyFilter) add(cmd *cobra.Command, a *adminClient) {
 	cmd.Flags().StringVar(&f.team, "team", "", "those of this team")
 	cmd.Flags().StringSliceVar(&f.states, "state", nil, "those in one of these states: active, suspended, revoked")
-	cmd.Flags().StringVar(&f.olderThan, "older-than", "", "those made before, such as 90d")
-	cmd.Flags().StringVar(&f.unusedSince, "unused-since", "", "those not used for so long, such as 90d")
-	cmd.Flags().StringVar(&f.expiresSoon, "expires-within", "", "those that end within, such as 7d")
+	cmd.Flags().Var(&f.olderThan, "older-than", "those made before, such as 90d")
+	cmd.Flags().Var(&f.unusedSince, "unused-since", "those not used for so long, such as 90d")
+	cmd.Flags().Var(&f.expiresSoon, "expires-within", "those that end within, such as 7d")
 	_ = cmd.RegisterFlagCompletionFunc("team", a.completeTeams)
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"active", "suspended", "revoked"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *keyFilter) given() bool {
-	return f.team != "" || len(f.states) > 0 || f.olderThan != "" || f.unusedSince != "" || f.expiresSoon != ""
+	return f.team != "" || len(f.states) > 0 || f.olderThan.given || f.unusedSince.given || f.expiresSoon.given
 }
 
 // body is the filter as the API takes it.
@@ -297,27 +299,18 @@ func (f *keyFilter) body(now time.Time) (map[string]any, error) {
 	filter := map[string]any{}
 	put(filter, "team", f.team)
 	if len(f.states) > 0 {
+		if _, err := statesOf(f.states); err != nil {
+			return nil, misused("--%w", err)
+		}
 		filter["state"] = f.states
 	}
-	for _, bound := range []struct {
-		flag, text, field string
-		past              bool
-	}{
-		{"older-than", f.olderThan, "created_before", true},
-		{"unused-since", f.unusedSince, "used_before", true},
-		{"expires-within", f.expiresSoon, "expires_before", false},
-	} {
-		if bound.text == "" {
-			continue
+	at := func(field string, given bool, d time.Duration) {
+		if given {
+			filter[field] = now.Add(d).UTC().Format(time.RFC3339)
 		}
-		d, err := caddy.ParseDuration(bound.text)
-		if err != nil || d <= 0 {
-			return nil, fmt.Errorf("--%s %q: expected a duration such as 90d", bound.flag, bound.text)
-		}
-		if bound.past {
-			d = -d
-		}
-		filter[bound.field] = now.Add(d).UTC().Format(time.RFC3339)
 	}
+	at("created_before", f.olderThan.given, -f.olderThan.Duration)
+	at("used_before", f.unusedSince.given, -f.unusedSince.Duration)
+	at("expires_before", f.expiresSoon.given, f.expiresSoon.Duration)
 	return filter, nil
 }

@@ -17,11 +17,12 @@ func keyListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Lists the stored credentials of a running gateway",
+		Long:  "Lists the stored credentials of a running gateway, those of a filter or all.\n\n" + exitCodes,
 		Example: `  scopegate key list
   scopegate key list --team billing --state active --expires-within 7d
   scopegate key list --unused-since 90d --json`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := a.list(cmd, f)
 			if err != nil {
 				return err
@@ -39,7 +40,7 @@ func keyListCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.Team, c.Name, c.State, day(c.Expires), used)
 			}
 			return w.Flush()
-		}),
+		},
 	}
 	a.flags(cmd)
 	f.add(cmd, a)
@@ -92,11 +93,12 @@ func keyShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show <id>",
 		Short: "Shows one credential of a running gateway",
+		Long:  "Shows one credential of a running gateway: its rights, its keys and its last use.\n\n" + exitCodes,
 		Example: `  scopegate key show 4fQ9aZ0bTx1k
   scopegate key show 4fQ9aZ0bTx1k --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var c credentialView
 			if err := a.do(cmd, http.MethodGet, "/credentials/"+url.PathEscape(args[0]), nil, &c); err != nil {
 				return err
@@ -106,7 +108,7 @@ func keyShowCommand() *cobra.Command {
 			}
 			c.print(cmd)
 			return nil
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -147,10 +149,11 @@ func replicasCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicas",
 		Short: "Lists the processes that serve a gateway",
+		Long:  "Lists the processes that serve a gateway, and up to which change each has read.\n\n" + exitCodes,
 		Example: `  scopegate replicas --config Caddyfile
   scopegate replicas --json`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answer struct {
 				Replicas []replicaView `json:"replicas"`
 				Now      time.Time     `json:"now"`
@@ -167,7 +170,7 @@ func replicasCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s ago\n", r.ID, r.Host, r.Version, day(&r.Started), r.Revision, answer.Now.Sub(r.Beat).Round(time.Second))
 			}
 			return w.Flush()
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

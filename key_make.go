@@ -60,7 +60,9 @@ func (s *secretFlags) print(cmd *cobra.Command, file *os.File, c credentialView,
 func keyCreateCommand() *cobra.Command {
 	a, secret := &adminClient{}, &secretFlags{}
 	body := map[string]any{}
-	var team, name, notBefore, expires, ttl, note string
+	var team, name, note string
+	var notBefore, expires dateFlag
+	var ttl spanFlag
 	var scopeNames, ips []string
 	cmd := &cobra.Command{
 		Use:   "create --team <team> --name <name>",
@@ -69,18 +71,17 @@ func keyCreateCommand() *cobra.Command {
 Its key is printed this once; only a hash of it is kept. It is alone on standard
 output, what else there is to say on standard error.
 
-Exit codes: 0 made, 1 failed, 3 refused by the gateway.`,
+` + exitCodes,
 		Example: `  scopegate key create --team billing --name ci --ttl 90d
   scopegate key create --team billing --name ci --scopes members.read --out ci.key
   KEY=$(scopegate key create --config Caddyfile --team billing --name nightly)`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			body["team"], body["name"] = team, name
-			for field, value := range map[string]string{"not_before": notBefore, "expires_at": expires, "ttl": ttl, "note": note} {
-				if value != "" {
-					body[field] = value
-				}
-			}
+			put(body, "not_before", notBefore.String())
+			put(body, "expires_at", expires.String())
+			put(body, "ttl", ttl.String())
+			put(body, "note", note)
 			if len(scopeNames) > 0 {
 				body["scopes"] = scopeNames
 			}
@@ -104,7 +105,7 @@ Exit codes: 0 made, 1 failed, 3 refused by the gateway.`,
 				until = "until " + c.Expires.Format("2006-01-02 15:04 MST")
 			}
 			return secret.print(cmd, file, c, fmt.Sprintf("credential %s, %s/%s, %s\n", c.ID, c.Team, c.Name, until))
-		}),
+		},
 	}
 	a.flags(cmd)
 	secret.add(cmd)
@@ -112,9 +113,9 @@ Exit codes: 0 made, 1 failed, 3 refused by the gateway.`,
 	cmd.Flags().StringVar(&name, "name", "", "the credential's name within the team (required)")
 	cmd.Flags().StringSliceVar(&scopeNames, "scopes", nil, "names and globs within the team's scopes; default: whatever the team holds")
 	cmd.Flags().StringSliceVar(&ips, "allowed-ips", nil, "networks that callers must come from, besides the team's")
-	cmd.Flags().StringVar(&notBefore, "not-before", "", "from when it works, such as 2027-01-31T12:00:00Z")
-	cmd.Flags().StringVar(&expires, "expires", "", "when it ends, such as 2027-01-31T12:00:00Z")
-	cmd.Flags().StringVar(&ttl, "ttl", "", "how long it lives, such as 90d")
+	cmd.Flags().Var(&notBefore, "not-before", "from when it works, such as 2027-01-31 (midnight, UTC) or 2027-01-31T12:00:00Z")
+	cmd.Flags().Var(&expires, "expires", "when it ends, such as 2027-01-31 (midnight, UTC) or 2027-01-31T12:00:00Z")
+	cmd.Flags().Var(&ttl, "ttl", "how long it lives, such as 90d")
 	cmd.Flags().StringVar(&note, "note", "", "what it is for")
 	_ = cmd.MarkFlagRequired("team")
 	_ = cmd.MarkFlagRequired("name")
@@ -124,7 +125,7 @@ Exit codes: 0 made, 1 failed, 3 refused by the gateway.`,
 
 func keyRotateCommand() *cobra.Command {
 	a, secret := &adminClient{}, &secretFlags{}
-	var overlap string
+	overlap := spanFlag{orNone: true}
 	var untilUsed, wait bool
 	cmd := &cobra.Command{
 		Use:   "rotate <id>",
@@ -133,20 +134,18 @@ func keyRotateCommand() *cobra.Command {
 the old key goes on for the overlap, so that nobody is cut off while the new one is
 handed out. It is printed once every replica knows it.
 
-Exit codes: 0 done, 1 failed, 3 refused by the gateway.`,
+` + exitCodes,
 		Example: `  scopegate key rotate 4fQ9aZ0bTx1k
   scopegate key rotate 4fQ9aZ0bTx1k --overlap 1h --out ci.key
   scopegate key rotate 4fQ9aZ0bTx1k --overlap 0s     # the old key leaked`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{}
 			if untilUsed {
 				body["until_used"] = true
 			}
-			if overlap != "" {
-				body["overlap"] = overlap
-			}
+			put(body, "overlap", overlap.String())
 			file, err := secret.open()
 			if err != nil {
 				return err
@@ -169,11 +168,11 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway.`,
 				}
 			}
 			return secret.print(cmd, file, c, told)
-		}),
+		},
 	}
 	a.flags(cmd)
 	secret.add(cmd)
-	cmd.Flags().StringVar(&overlap, "overlap", "", "how long the old key goes on; 0s ends it at once (default 24h)")
+	cmd.Flags().Var(&overlap, "overlap", "how long the old key goes on; 0s ends it at once (default 24h)")
 	cmd.Flags().BoolVar(&untilUsed, "until-used", false, "end the old key once the new one was used; not for callers of several instances")
 	cmd.Flags().BoolVar(&wait, "wait", true, "print the key only when every replica knows it")
 	return cmd

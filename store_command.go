@@ -19,10 +19,12 @@ const changeRestored = "restored"
 
 func storeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "store",
+		Use:   "store <command>",
 		Short: "Backs a gateway's store up, and makes one that was restored safe",
 		Long: `Works on the store of a configuration itself, whether a gateway runs or not. Run it as
-the gateway's user, with its environment: both say where the store is.`,
+the gateway's user, with its environment: both say where the store is.
+
+` + exitCodes,
 		Example: `  scopegate store backup /var/backups/store.db --config Caddyfile
   scopegate store restored --config Caddyfile`,
 	}
@@ -104,7 +106,7 @@ each gateway of the store.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "suspended: %d\n", n)
 			if n > 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "start the gateway, revoke what the audit log shows as revoked since the backup, and resume the rest with `scopegate key resume`")
+				fmt.Fprintf(cmd.ErrOrStderr(), "start the gateway, revoke what the audit log shows as revoked since the backup, and resume the rest with `%s key resume`\n", cmd.Parent().Parent().CommandPath())
 			}
 			return nil
 		},
@@ -122,7 +124,7 @@ func (f *configFlags) one() (*direct, error) {
 		return nil, err
 	}
 	if len(found) > 1 {
-		return nil, errors.New("the configuration has several gateways: name one with --gateway")
+		return nil, misused("the configuration has several gateways: name one with --gateway")
 	}
 	return newDirect(found[0].Gateway)
 }

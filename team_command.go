@@ -12,8 +12,9 @@ import (
 
 func teamCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "team",
+		Use:     "team <command>",
 		Short:   "Shows the teams of a running gateway, and drains them",
+		Long:    "Shows the teams of a running gateway, and has the tokens of one deleted.\n\n" + exitCodes,
 		Example: "  scopegate team list\n  scopegate team show billing\n  scopegate team drain billing",
 	}
 	cmd.AddCommand(teamListCommand(), teamShowCommand(), teamDrainCommand())
@@ -28,7 +29,7 @@ func teamListCommand() *cobra.Command {
 		Short:   "Lists the teams of a running gateway",
 		Example: "  scopegate team list\n  scopegate team list --json",
 		Args:    cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answer struct {
 				Teams []teamStatus `json:"teams"`
 			}
@@ -44,7 +45,7 @@ func teamListCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%d\t%d\t%d\n", t.Name, len(t.Scopes), len(t.Mintable), len(t.Credentials))
 			}
 			return w.Flush()
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
@@ -60,7 +61,7 @@ func teamShowCommand() *cobra.Command {
 		Example:           "  scopegate team show billing\n  scopegate team show billing --json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTeams,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var t teamStatus
 			if err := a.do(cmd, http.MethodGet, "/teams/"+url.PathEscape(args[0]), nil, &t); err != nil {
 				return err
@@ -74,7 +75,7 @@ func teamShowCommand() *cobra.Command {
 				fmt.Fprintf(w, "%-12s%s (%s), %s\n", "credential", c.Name, strings.Join(c.IDs, ", "), c.State)
 			}
 			return nil
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -93,14 +94,14 @@ configuration. That a team is gone deletes nothing by itself: it may be a typo.`
 		Example:           "  scopegate team drain billing\n  scopegate team drain billing --yes --note 'the project has ended'",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTeams,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := confirm(cmd, yes, "delete all tokens of the team "+args[0]); err != nil {
 				return err
 			}
 			body := map[string]any{}
 			put(body, "note", note)
 			return a.owe(cmd, "/teams/"+url.PathEscape(args[0])+"/drain", body, asJSON)
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVar(&note, "note", "", "why, for the audit log")

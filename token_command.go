@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -17,10 +18,12 @@ import (
 
 func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "token",
+		Use:   "token <command>",
 		Short: "Looks after the upstream tokens that the gateway made",
 		Long: `Looks after the upstream tokens that the gateway made: whose they are, which are
-owed their end, and which GoodAccess has and the gateway does not know.`,
+owed their end, and which GoodAccess has and the gateway does not know.
+
+` + exitCodes,
 		Example: "  scopegate token list --team billing\n  scopegate token debt\n  scopegate token reconcile --dry-run",
 	}
 	cmd.AddCommand(tokenListCommand(), tokenShowCommand(), tokenRevokeCommand(), tokenAdoptCommand(), tokenReconcileCommand(), tokenDebtCommand())
@@ -41,14 +44,19 @@ func (f *tokenFilter) add(cmd *cobra.Command, a *adminClient) {
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(tokenStates, cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (f *tokenFilter) query() url.Values {
+func (f *tokenFilter) query() (url.Values, error) {
+	for _, state := range f.states {
+		if !slices.Contains(tokenStates, state) {
+			return nil, misused("--state %q: expected one of %s%s", state, strings.Join(tokenStates, ", "), didYouMean(state, tokenStates))
+		}
+	}
 	query := url.Values{"limit": {fmt.Sprint(maxListed)}}
 	for field, value := range map[string]string{"team": f.team, "credential": f.credential, "state": strings.Join(f.states, ",")} {
 		if value != "" {
 			query.Set(field, value)
 		}
 	}
-	return query
+	return query, nil
 }
 
 // eachToken reads every page below a path.
@@ -78,9 +86,13 @@ func tokenListCommand() *cobra.Command {
   scopegate token list --team billing --state live
   scopegate token list --credential 4fQ9aZ0bTx1k --json`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query, err := f.query()
+			if err != nil {
+				return err
+			}
 			list := []tokenView{}
-			if err := a.eachToken(cmd, "/tokens", f.query(), func(t tokenView) { list = append(list, t) }); err != nil {
+			if err := a.eachToken(cmd, "/tokens", query, func(t tokenView) { list = append(list, t) }); err != nil {
 				return err
 			}
 			if asJSON {
@@ -92,7 +104,7 @@ func tokenListCommand() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", orDash(t.ID), t.Team, orDash(t.Credential), t.Name, t.State, orDash(t.ExpiresAt))
 			}
 			return w.Flush()
-		}),
+		},
 	}
 	a.flags(cmd)
 	f.add(cmd, a)
@@ -117,7 +129,7 @@ func tokenShowCommand() *cobra.Command {
   scopegate token show 6f2c3c1e-4b53-4d0e-9d2e-0f5b6a7c8d9e --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeTokens,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			var t tokenView
 			if err := a.do(cmd, http.MethodGet, "/tokens/"+url.PathEscape(args[0]), nil, &t); err != nil {
 				return err
@@ -127,7 +139,7 @@ func tokenShowCommand() *cobra.Command {
 			}
 			t.print(cmd.OutOrStdout())
 			return nil
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -165,11 +177,10 @@ func (t *tokenView) print(w io.Writer) {
 // completeTokens offers the ids of live tokens with their names.
 func (a *adminClient) completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var page tokenPage
+	a.suggest(cmd, "/tokens?state="+ledger.Live, &page)
 	var ids []string
-	if a.do(cmd, http.MethodGet, "/tokens?state="+ledger.Live, nil, &page) == nil {
-		for _, t := range page.Tokens {
-			ids = append(ids, t.ID+"\t"+t.Team+"/"+t.Name)
-		}
+	for _, t := range page.Tokens {
+		ids = append(ids, t.ID+"\t"+t.Team+"/"+t.Name)
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }
@@ -183,18 +194,18 @@ func tokenRevokeCommand() *cobra.Command {
 		Short: "Has tokens deleted at GoodAccess",
 		Long: `Has tokens deleted at GoodAccess, by their ids, or all that a credential made.
 From then on their deletion is owed: it is tried at once, and until it is proved
-(scopegate token debt). To run the command again is safe.
+(token debt). To run the command again is safe.
 
-Exit codes: 0 owed or gone, 1 failed, 3 refused by the gateway, 4 done in part.`,
+` + exitCodes,
 		Example: `  scopegate token revoke 6f2c3c1e-4b53-4d0e-9d2e-0f5b6a7c8d9e
   scopegate token revoke --credential 4fQ9aZ0bTx1k --yes --note 'it leaked'`,
 		ValidArgsFunction: a.completeTokens,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{}
 			put(body, "note", note)
 			switch {
 			case (len(args) > 0) == (credential != ""):
-				return errors.New("which ones? give ids of tokens, or --credential")
+				return misused("which ones? give ids of tokens, or --credential")
 			case credential != "":
 				if err := confirm(cmd, yes, "delete all tokens that "+credential+" made"); err != nil {
 					return err
@@ -203,7 +214,7 @@ Exit codes: 0 owed or gone, 1 failed, 3 refused by the gateway, 4 done in part.`
 				return a.owe(cmd, "/tokens:revoke", body, asJSON)
 			}
 			return a.revokeTokens(cmd, args, body, asJSON)
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVar(&credential, "credential", "", "all that this credential made")
@@ -252,7 +263,7 @@ func (a *adminClient) owe(cmd *cobra.Command, path string, body map[string]any, 
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), answer)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "owed: the deletion of %s; `scopegate token debt` tells what is left\n", counted(answer.Owed, "token"))
+	fmt.Fprintf(cmd.OutOrStdout(), "owed: the deletion of %s; `%s token debt` tells what is left\n", counted(answer.Owed, "token"), cmd.Parent().Parent().CommandPath())
 	return nil
 }
 
@@ -285,7 +296,7 @@ have made itself: wider than its mint grant, or with a token.* scope.`,
 		Example:           "  scopegate token adopt 6f2c3c1e-4b53-4d0e-9d2e-0f5b6a7c8d9e --team billing",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: ends(func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			body := map[string]any{"id": args[0], "team": team}
 			put(body, "note", note)
 			var t tokenView
@@ -297,7 +308,7 @@ have made itself: wider than its mint grant, or with a token.* scope.`,
 			}
 			t.print(cmd.OutOrStdout())
 			return nil
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringVar(&team, "team", "", "whose it is to be (required)")
@@ -319,11 +330,11 @@ func tokenReconcileCommand() *cobra.Command {
 lost, notes those that vanished, and tells of all else that is not as it should be.
 docs/tokens.md says what each finding means.
 
-Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 stopped to ask.`,
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 refused by the gateway, 4 stopped to ask.`,
 		Example: `  scopegate token reconcile --dry-run
   scopegate token reconcile --max-deletions 100`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			body := map[string]any{"dry_run": dry, "max_deletions": most, "after_restore": afterRestore}
 			fmt.Fprintln(cmd.ErrOrStderr(), "asking GoodAccess for its list of tokens...")
 			var v reconciliationView
@@ -341,7 +352,7 @@ Exit codes: 0 done, 1 failed, 3 refused by the gateway, 4 stopped to ask.`,
 				return &partlyError{"nothing was changed: " + v.Stopped + " (--max-deletions, --after-restore)"}
 			}
 			return nil
-		}),
+		},
 	}
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "find, and change nothing")
@@ -375,13 +386,16 @@ func tokenDebtCommand() *cobra.Command {
 		Example: `  scopegate token debt
   scopegate token debt --team billing --json`,
 		Args: cobra.NoArgs,
-		RunE: ends(func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answer struct {
 				Tokens   []tokenView `json:"tokens"`
 				Awaiting []drainable `json:"awaiting_drain"`
 			}
 			answer.Tokens = []tokenView{}
-			query := f.query()
+			query, err := f.query()
+			if err != nil {
+				return err
+			}
 			if err := a.do(cmd, http.MethodGet, "/debt?limit=1", nil, &answer); err != nil {
 				return err
 			}
@@ -401,7 +415,7 @@ func tokenDebtCommand() *cobra.Command {
 				fmt.Fprintf(w, "-\t%s\t%s\tawaits a drain\t-\t-\tthe team is gone from the configuration\t-\n", d.Team, counted(d.Live, "live token"))
 			}
 			return w.Flush()
-		}),
+		},
 	}
 	a.flags(cmd)
 	f.add(cmd, a)

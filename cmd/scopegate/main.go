@@ -34,7 +34,12 @@ and run it as any Caddy: 'scopegate run --config Caddyfile'.`
 func lift(cmd *cobra.Command) {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name: cmd.Name(), Short: cmd.Short,
-		CobraFunc: func(into *cobra.Command) { *into = *cmd },
+		CobraFunc: func(into *cobra.Command) {
+			below := cmd.Commands()
+			cmd.RemoveCommand(below...) // they would go on as commands of cmd, which has no name before it
+			*into = *cmd
+			into.AddCommand(below...)
+		},
 	})
 }
 
