@@ -5,7 +5,8 @@
 //
 // The log is on a small tmpfs, which is mounted for this and so needs root.
 // Callers read and change until it is full. While it is, nobody may be served,
-// no change may arrive upstream, and revocations of credentials must work. Then
+// no change may arrive upstream, and deletions of tokens and revocations of
+// credentials must work. Then
 // the disk is given more room: service must return by itself, and the log, in
 // which the revocations stand, must verify.
 //
@@ -48,7 +49,10 @@ func main() {
 	}
 }
 
-const revocations = 50
+const (
+	revocations = 50
+	deletions   = 20
+)
 
 func run(ctx context.Context, size int, while time.Duration) (good bool, err error) {
 	w, err := rig.NewWorld(ctx)
@@ -73,7 +77,7 @@ func run(ctx context.Context, size int, while time.Duration) (good bool, err err
 		return false, err
 	}
 	defer func() { g.Stop() }()
-	ids, err := create(ctx, g)
+	ids, tokens, err := create(ctx, g, key.Reveal())
 	if err != nil {
 		return false, err
 	}
@@ -92,7 +96,15 @@ func run(ctx context.Context, size int, while time.Duration) (good bool, err err
 	time.Sleep(200 * time.Millisecond) // what was under way has ended
 	l.arrived()
 	before := l.sample()
-	revoked := 0
+	revoked, deleted := 0, 0
+	for _, id := range tokens {
+		status, err := g.Delete(ctx, key.Reveal(), id)
+		if err != nil || status != http.StatusOK {
+			fmt.Printf("fulldisk: deleting %s: %d %v\n", id, status, err)
+			continue
+		}
+		deleted++
+	}
 	for _, id := range ids {
 		if err := g.Call(ctx, http.MethodPost, "default/credentials/"+id+"/revoke", map[string]string{"note": "leaked"}, nil); err != nil {
 			fmt.Printf("fulldisk: revoking %s: %v\n", id, err)
@@ -106,8 +118,8 @@ func run(ctx context.Context, size int, while time.Duration) (good bool, err err
 	}
 	after := l.sample()
 	during := l.arrived()
-	fmt.Printf("fulldisk: while full: served=%d refused=%d changes_arrived=%d revoked=%d of %d\n",
-		after.served-before.served, after.refused-before.refused, during, revoked, len(ids))
+	fmt.Printf("fulldisk: while full: served=%d refused=%d changes_arrived=%d deleted=%d of %d revoked=%d of %d\n",
+		after.served-before.served, after.refused-before.refused, during, deleted, len(tokens), revoked, len(ids))
 
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, options(16*size)); err != nil {
 		return false, err
@@ -132,21 +144,29 @@ func run(ctx context.Context, size int, while time.Duration) (good bool, err err
 	}
 	said, verifyErr := g.Run(ctx, "audit", "verify", log)
 	fmt.Print(said)
-	fmt.Printf("fulldisk: changes_arrived=%d unrecorded=%d revocations_recorded=%d of %d sound=%v\n",
-		len(l.seen), unrecorded, recorded.Revoked, revoked, verifyErr == nil)
-	return unrecorded+during == 0 && revoked == len(ids) && recorded.Revoked == revoked && back == nil && verifyErr == nil, nil
+	fmt.Printf("fulldisk: changes_arrived=%d unrecorded=%d deletions_recorded=%d of %d revocations_recorded=%d of %d sound=%v\n",
+		len(l.seen), unrecorded, recorded.Deleted, deleted, recorded.Revoked, revoked, verifyErr == nil)
+	return unrecorded+during == 0 && deleted == len(tokens) && recorded.Deleted == deleted && revoked == len(ids) && recorded.Revoked == revoked && back == nil && verifyErr == nil, nil
 }
 
-// create makes the credentials that are to be revoked.
-func create(ctx context.Context, g *rig.Gateway) (ids []string, err error) {
+// create makes the credentials that are to be revoked, and the tokens that are
+// to be deleted.
+func create(ctx context.Context, g *rig.Gateway, key string) (ids, tokens []string, err error) {
+	for i := range deletions {
+		id, err := g.Mint(ctx, key, fmt.Sprint("t", i))
+		if err != nil {
+			return nil, nil, err
+		}
+		tokens = append(tokens, id)
+	}
 	for i := range revocations {
 		var made struct{ ID string }
 		if err := g.Call(ctx, http.MethodPost, "default/credentials", map[string]string{"team": "billing", "name": fmt.Sprint("c", i)}, &made); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ids = append(ids, made.ID)
 	}
-	return ids, nil
+	return ids, tokens, nil
 }
 
 // load is callers that read and change.

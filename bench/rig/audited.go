@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/scopegate/scopegate/audit/logfile"
 	"github.com/scopegate/scopegate/credential"
@@ -65,19 +66,47 @@ func (g *Gateway) Run(ctx context.Context, args ...string) (string, error) {
 func (g *Gateway) Change(ctx context.Context, key string, size int) (status int, err error) {
 	text := fmt.Sprintf(`{"name":"m%d"}`, size)
 	body := text + strings.Repeat(" ", max(0, size-len(text)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.Address+"/api/v1/member", strings.NewReader(body))
+	status, _, err = g.ask(ctx, key, http.MethodPost, "/api/v1/member", body)
+	return status, err
+}
+
+// Mint asks a gateway for a token, and returns its id.
+func (g *Gateway) Mint(ctx context.Context, key, name string) (id string, err error) {
+	body := fmt.Sprintf(`{"name":%q,"expires_at":%q,"allowed_ips":["198.51.100.7"],"allowed_scopes":["members.read-all"]}`,
+		name, time.Now().UTC().Add(7*24*time.Hour).Format(time.DateTime))
+	status, said, err := g.ask(ctx, key, http.MethodPost, "/api/v1/token", body)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("a mint answered %d: %s", status, said)
+	}
+	var made struct {
+		ID string `json:"created_id"`
+	}
+	if err == nil {
+		err = json.Unmarshal(said, &made)
+	}
+	return made.ID, err
+}
+
+// Delete asks a gateway to delete a token.
+func (g *Gateway) Delete(ctx context.Context, key, id string) (status int, err error) {
+	status, _, err = g.ask(ctx, key, http.MethodDelete, "/api/v1/token/"+id, "")
+	return status, err
+}
+
+func (g *Gateway) ask(ctx context.Context, key, method, path, body string) (status int, said []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+g.Address+path, strings.NewReader(body))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := g.caller.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
+	said, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, said, err
 }
 
 // Changes returns the sizes of those that have arrived upstream since it was
@@ -102,13 +131,14 @@ type Recorded struct {
 	Decided map[int64]bool // by their size
 	Open    int            // permitted, and neither ended nor lost
 	Lost    int
-	Revoked int // changes of credentials that were recorded as revoked
+	Revoked int // credentials
+	Deleted int // tokens, each once: the ledger may delete one that a caller deletes
 }
 
 // Recorded reads the gateway's audit log.
 func (g *Gateway) Recorded(ctx context.Context, path string) (r Recorded, err error) {
 	r.Decided = map[int64]bool{}
-	open := map[string]bool{}
+	open, deleted := map[string]bool{}, map[string]bool{}
 	sources, err := logfile.Sources(nil, path)
 	if err != nil {
 		return r, err
@@ -117,7 +147,8 @@ func (g *Gateway) Recorded(ctx context.Context, path string) (r Recorded, err er
 		for line := range b.Lines() {
 			var one struct {
 				UUID, Phase, Operation, Decision, Change string
-				RequestSize                              int64 `json:"request_size"`
+				RequestSize                              int64  `json:"request_size"`
+				TokenID                                  string `json:"token_id"`
 			}
 			if json.Unmarshal(line.Text, &one) != nil {
 				continue // a write broke off there
@@ -131,6 +162,9 @@ func (g *Gateway) Recorded(ctx context.Context, path string) (r Recorded, err er
 				if one.Change == "revoke" {
 					r.Revoked++
 				}
+				if one.Operation == "revokeToken" {
+					deleted[one.TokenID] = true
+				}
 				continue
 			case one.Phase == "lost":
 				r.Lost++
@@ -139,6 +173,6 @@ func (g *Gateway) Recorded(ctx context.Context, path string) (r Recorded, err er
 		}
 		return nil
 	}, logfile.Options{})
-	r.Open = len(open)
+	r.Open, r.Deleted = len(open), len(deleted)
 	return r, err
 }
