@@ -168,7 +168,7 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.book = bookOf(g.Name)
-	g.plan = g.book.Plan(g.rules.limits, nil)
+	g.plan = g.book.Plan(g.rules.limits)
 	g.forward, err = upstream.New(ctx, g.Upstream, upstream.Options{
 		Events: g.meter, Logger: g.logger.Named("upstream"),
 		UserAgent: "scopegate/" + buildinfo.Version(), Teams: len(g.Teams),

@@ -19,7 +19,6 @@ type Book struct {
 
 	mu      sync.Mutex
 	shelves map[Key]*shelf
-	quotas  map[string]*quota
 	plans   []*Plan // the open ones, oldest first
 
 	replicas atomic.Int64 // among which each limit is divided, this process being one
@@ -29,7 +28,7 @@ type Book struct {
 func NewBook() *Book {
 	b := &Book{
 		born: time.Now(), seed: maphash.MakeSeed(), room: room,
-		shelves: map[Key]*shelf{}, quotas: map[string]*quota{},
+		shelves: map[Key]*shelf{},
 	}
 	b.replicas.Store(1)
 	return b
@@ -60,23 +59,20 @@ func (b *Book) Share(replicas int) {
 // Plan is one configuration's view of a Book: which keys it limits, and to
 // what. It is safe for concurrent use.
 type Plan struct {
-	book   *Book
-	gates  map[Key]gate
-	doors  map[Key]*door
-	quotas map[string]allowance
+	book  *Book
+	gates map[Key]gate
+	doors map[Key]*door
 }
 
-// Plan opens a view of the book with these limits and, by team, these quotas
-// of minted tokens alive at once (0 is none at all). Keys and teams that are
-// not named are not limited. What the book has counted stays counted. The newest open plan
+// Plan opens a view of the book with these limits. Keys that are not named are
+// not limited. What the book has counted stays counted. The newest open plan
 // says what rate a bucket runs at; when it is closed, as after a load that
 // failed, the one before it says so again.
-func (b *Book) Plan(lims map[Key]Limit, quota map[string]int) *Plan {
+func (b *Book) Plan(lims map[Key]Limit) *Plan {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := &Plan{
 		book: b, gates: make(map[Key]gate, len(lims)), doors: make(map[Key]*door, len(lims)),
-		quotas: make(map[string]allowance, len(quota)),
 	}
 	for key, lim := range lims {
 		if lim == (Limit{}) {
@@ -91,16 +87,13 @@ func (b *Book) Plan(lims map[Key]Limit, quota map[string]int) *Plan {
 	for key := range p.gates {
 		p.doors[key] = newDoor(p.gates, key, &b.replicas)
 	}
-	for team, n := range quota {
-		p.quotas[team] = allowance{quota: b.quota(team), n: n}
-	}
 	b.plans = append(b.plans, p)
 	b.settle()
 	return p
 }
 
-// Close ends the view. What only it named is forgotten, except for minted
-// tokens still alive. A second Close does nothing.
+// Close ends the view. What only it named is forgotten. A second Close does
+// nothing.
 func (p *Plan) Close() {
 	p.book.mu.Lock()
 	defer p.book.mu.Unlock()
@@ -163,12 +156,6 @@ func (b *Book) settle() {
 			}
 		}
 	}
-	for team, q := range b.quotas {
-		named := slices.ContainsFunc(b.plans, func(p *Plan) bool { _, ok := p.quotas[team]; return ok })
-		if !named && q.alive(now) == 0 {
-			delete(b.quotas, team)
-		}
-	}
 }
 
 func (b *Book) shelf(key Key) *shelf {
@@ -176,11 +163,4 @@ func (b *Book) shelf(key Key) *shelf {
 		b.shelves[key] = newShelf(b.room)
 	}
 	return b.shelves[key]
-}
-
-func (b *Book) quota(team string) *quota {
-	if b.quotas[team] == nil {
-		b.quotas[team] = &quota{}
-	}
-	return b.quotas[team]
 }

@@ -136,11 +136,11 @@ func TestReloadDoesNotRefillEach(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				book := limits.NewBook()
-				before := book.Plan(lims{each: tt.before}, nil)
+				before := book.Plan(lims{each: tt.before})
 				if got := admittedTo(before, "used", 10); got != 10 {
 					t.Fatalf("used %d, want 10", got)
 				}
-				after := book.Plan(lims{each: tt.after}, nil)
+				after := book.Plan(lims{each: tt.after})
 				before.Close()
 				defer after.Close()
 				for id, want := range map[string]int{"used": tt.used, "unseen": tt.unseen} {
@@ -158,7 +158,7 @@ func TestReloadDoesNotRefillEach(t *testing.T) {
 func TestShareDoesNotFillUpEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		p := book.Plan(lims{each: perMinute(60, 40)}, nil)
+		p := book.Plan(lims{each: perMinute(60, 40)})
 		defer p.Close()
 		book.Share(2) // the other one admits 20
 		book.Share(1)
@@ -196,7 +196,7 @@ func TestForgettingChangesNoVerdict(t *testing.T) {
 				for id := range ids {
 					named[limits.Key{Team: "billing", Credential: fmt.Sprint(id)}] = lim
 				}
-				return forgets.Plan(lims{each: lim, team: perMinute(1000, 50)}, nil), keeps.Plan(named, nil)
+				return forgets.Plan(lims{each: lim, team: perMinute(1000, 50)}), keeps.Plan(named)
 			}
 			a, b := plans()
 			var under [][2]limits.Verdict
@@ -247,7 +247,7 @@ func TestForgettingChangesNoVerdict(t *testing.T) {
 func TestIdleIDsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		p := book.Plan(lims{each: {MaxInFlight: 9, Rate: perMinute(60, 0).Rate}}, nil)
+		p := book.Plan(lims{each: {MaxInFlight: 9, Rate: perMinute(60, 0).Rate}})
 		defer p.Close()
 		slow := p.Enter("billing", "", "slow", time.Now())
 		used := admittedTo(p, "used", 60)
@@ -280,7 +280,7 @@ func TestNoRoomIsARefusal(t *testing.T) {
 		const room = 1000
 		book := limits.NewBookOf(room)
 		ops := limits.Key{Team: "ops", Credential: limits.Each}
-		p := book.Plan(lims{each: perMinute(2, 0), ops: perMinute(2, 0)}, nil)
+		p := book.Plan(lims{each: perMinute(2, 0), ops: perMinute(2, 0)})
 		defer p.Close()
 		for i := range room {
 			if v := p.Enter("billing", "", fmt.Sprint(i), time.Now()); v.Reason != policy.Allowed {
@@ -329,7 +329,7 @@ func TestBoundOfEachHoldsUnderConcurrency(t *testing.T) {
 	// its last request has left.
 	lim := lims{each: {MaxInFlight: bound, Rate: &limits.Rate{N: 1 << 30, Per: time.Second}}}
 	var current atomic.Pointer[limits.Plan]
-	current.Store(book.Plan(lim, nil))
+	current.Store(book.Plan(lim))
 	var workers, changes sync.WaitGroup
 	stop := make(chan struct{})
 	changes.Go(func() {
@@ -338,7 +338,7 @@ func TestBoundOfEachHoldsUnderConcurrency(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				current.Swap(book.Plan(lim, nil)).Close()
+				current.Swap(book.Plan(lim)).Close()
 				book.Share(1 + i%3)
 				runtime.Gosched()
 			}

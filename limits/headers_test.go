@@ -140,7 +140,7 @@ func FuzzHeaders(f *testing.F) {
 		p := limits.NewBook().Plan(lims{
 			team: {Rate: &limits.Rate{N: n1, Per: time.Duration(per1), Burst: burst1}},
 			ci:   {Rate: &limits.Rate{N: n2, Per: time.Duration(per2), Burst: burst2}},
-		}, nil)
+		})
 		defer p.Close()
 		now := time.Now()
 		var v limits.Verdict

@@ -1,7 +1,7 @@
-// Package limits counts: requests a window, requests at once, and minted
-// tokens alive. It says whether one more fits and how long to wait if not.
-// That verdict is a fact given to policy, which decides; this package refuses
-// nobody itself, knows no status code and keeps nothing on disk.
+// Package limits counts: requests a window and requests at once. It says
+// whether one more fits and how long to wait if not. That verdict is a fact
+// given to policy, which decides; this package refuses nobody itself, knows no
+// status code and keeps nothing on disk.
 //
 // A Book holds what was counted, a Plan what one configuration makes of it.
 // They are apart because a reload must neither hand out fresh allowances nor

@@ -29,7 +29,7 @@ type lims = map[limits.Key]limits.Limit
 
 func newPlan(t *testing.T, l lims) *limits.Plan {
 	t.Helper()
-	p := limits.NewBook().Plan(l, nil)
+	p := limits.NewBook().Plan(l)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -279,7 +279,7 @@ func TestInFlightBoundHolds(t *testing.T) {
 	book := limits.NewBook()
 	both := lims{team: atOnce(bound), ci: {MaxInFlight: 3, Rate: &limits.Rate{N: 1 << 30, Per: time.Second}}}
 	var current atomic.Pointer[limits.Plan]
-	current.Store(book.Plan(both, nil))
+	current.Store(book.Plan(both))
 
 	var inside, insideCI atomic.Int64
 	var workers, reloads sync.WaitGroup
@@ -290,7 +290,7 @@ func TestInFlightBoundHolds(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				current.Swap(book.Plan(both, nil)).Close()
+				current.Swap(book.Plan(both)).Close()
 			}
 		}
 	})
@@ -355,7 +355,7 @@ func TestEnterDoesNotAllocate(t *testing.T) {
 
 func BenchmarkEnter(b *testing.B) {
 	huge := limits.Limit{MaxInFlight: 1000, Rate: &limits.Rate{N: 1 << 40, Per: time.Second}}
-	p := limits.NewBook().Plan(lims{team: huge, ci: huge}, nil)
+	p := limits.NewBook().Plan(lims{team: huge, ci: huge})
 	defer p.Close()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -370,7 +370,7 @@ func BenchmarkEnterEach(b *testing.B) {
 	slow := limits.Limit{MaxInFlight: 1000, Rate: &limits.Rate{N: 1 << 40, Per: 365 * 24 * time.Hour}}
 	for _, n := range []int{1, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			p := limits.NewBook().Plan(lims{team: huge, each: slow}, nil)
+			p := limits.NewBook().Plan(lims{team: huge, each: slow})
 			defer p.Close()
 			ids := make([]string, n)
 			for i := range ids {
@@ -392,7 +392,7 @@ func BenchmarkEnterEach(b *testing.B) {
 func BenchmarkShare(b *testing.B) {
 	slow := limits.Limit{Rate: &limits.Rate{N: 1000, Per: 365 * 24 * time.Hour}}
 	book := limits.NewBook()
-	p := book.Plan(lims{each: slow}, nil)
+	p := book.Plan(lims{each: slow})
 	defer p.Close()
 	for i := range 1_000_000 {
 		p.Enter("billing", "", fmt.Sprint(i), time.Now()).Leave()

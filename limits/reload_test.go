@@ -30,11 +30,11 @@ func TestReloadDoesNotRefill(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				book := limits.NewBook()
-				before := book.Plan(lims{team: tt.before}, nil)
+				before := book.Plan(lims{team: tt.before})
 				if got := admitted(before, "ci", tt.used); got != tt.used {
 					t.Fatalf("used %d, want %d", got, tt.used)
 				}
-				after := book.Plan(lims{team: tt.after}, nil)
+				after := book.Plan(lims{team: tt.after})
 				before.Close()
 				if got := admitted(after, "ci", 50); got != tt.want {
 					t.Errorf("admitted %d after the reload, want %d", got, tt.want)
@@ -49,12 +49,12 @@ func TestReloadDoesNotRefill(t *testing.T) {
 func TestReloadChangesTheRateFromThenOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		slow := book.Plan(lims{team: {Rate: &limits.Rate{N: 1, Per: time.Hour, Burst: 1000}}}, nil)
+		slow := book.Plan(lims{team: {Rate: &limits.Rate{N: 1, Per: time.Hour, Burst: 1000}}})
 		if got := admitted(slow, "ci", 1000); got != 1000 {
 			t.Fatalf("used %d", got)
 		}
 		time.Sleep(2 * time.Hour)
-		fast := book.Plan(lims{team: {Rate: &limits.Rate{N: 3600, Per: time.Hour, Burst: 1000}}}, nil)
+		fast := book.Plan(lims{team: {Rate: &limits.Rate{N: 3600, Per: time.Hour, Burst: 1000}}})
 		slow.Close()
 		if got := admitted(fast, "ci", 1000); got != 2 {
 			t.Errorf("admitted %d, want the 2 that two hours at the old rate earned", got)
@@ -72,8 +72,8 @@ func TestReloadChangesTheRateFromThenOn(t *testing.T) {
 func TestNewestPlanRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		before := book.Plan(lims{team: perMinute(60, 100)}, nil)
-		after := book.Plan(lims{team: perMinute(600, 100)}, nil)
+		before := book.Plan(lims{team: perMinute(60, 100)})
+		after := book.Plan(lims{team: perMinute(600, 100)})
 		admitted(before, "ci", 100)
 		time.Sleep(2 * time.Second)
 		if got := admitted(before, "ci", 100); got != 20 {
@@ -89,8 +89,8 @@ func TestNewestPlanRules(t *testing.T) {
 func TestFailedReloadLeavesTheOldLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		running := book.Plan(lims{team: perMinute(60, 10), ci: atOnce(2)}, nil)
-		failed := book.Plan(lims{team: perMinute(60_000, 10_000), ci: atOnce(1000)}, nil)
+		running := book.Plan(lims{team: perMinute(60, 10), ci: atOnce(2)})
+		failed := book.Plan(lims{team: perMinute(60_000, 10_000), ci: atOnce(1000)})
 		failed.Close()
 
 		if got := admitted(running, "cd", 100); got != 10 {
@@ -123,12 +123,12 @@ func TestReloadCountsRequestsUnderWay(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			book := limits.NewBook()
-			before := book.Plan(lims{team: atOnce(tt.before)}, nil)
+			before := book.Plan(lims{team: atOnce(tt.before)})
 			var under []limits.Verdict
 			for range tt.under {
 				under = append(under, before.Enter("billing", "ci", "", time.Now()))
 			}
-			after := book.Plan(lims{team: atOnce(tt.after)}, nil)
+			after := book.Plan(lims{team: atOnce(tt.after)})
 			before.Close()
 			if got := admitted(after, "ci", 20); got != tt.want {
 				t.Errorf("admitted %d beside those under way, want %d", got, tt.want)
@@ -148,9 +148,9 @@ func TestReloadCountsRequestsUnderWay(t *testing.T) {
 // a reload brings holds from its first request on.
 func TestReloadThatAddsPlacesCountsRequestsUnderWay(t *testing.T) {
 	book := limits.NewBook()
-	before := book.Plan(lims{team: perMinute(100, 0)}, nil)
+	before := book.Plan(lims{team: perMinute(100, 0)})
 	admitted(before, "ci", 3)
-	after := book.Plan(lims{team: atOnce(4)}, nil)
+	after := book.Plan(lims{team: atOnce(4)})
 	before.Close()
 	if got := admitted(after, "ci", 10); got != 1 {
 		t.Errorf("admitted %d beside 3 under way, want 1", got)
@@ -161,8 +161,8 @@ func TestReloadThatAddsPlacesCountsRequestsUnderWay(t *testing.T) {
 func TestReloadThatDropsALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		before := book.Plan(lims{team: perMinute(1, 0)}, nil)
-		after := book.Plan(nil, nil)
+		before := book.Plan(lims{team: perMinute(1, 0)})
+		after := book.Plan(nil)
 		if got := admitted(after, "ci", 100); got != 100 {
 			t.Errorf("admitted %d, want all", got)
 		}
@@ -173,7 +173,7 @@ func TestReloadThatDropsALimit(t *testing.T) {
 		before.Close()
 		before.Close() // closing twice is harmless
 
-		again := book.Plan(lims{team: perMinute(1, 0)}, nil)
+		again := book.Plan(lims{team: perMinute(1, 0)})
 		if got := admitted(again, "ci", 100); got != 1 {
 			t.Errorf("admitted %d, want 1 of a bucket made anew", got)
 		}
@@ -184,10 +184,10 @@ func TestReloadThatDropsALimit(t *testing.T) {
 
 func TestLeaveAfterItsBucketIsGone(t *testing.T) {
 	book := limits.NewBook()
-	p := book.Plan(lims{team: atOnce(1)}, nil)
+	p := book.Plan(lims{team: atOnce(1)})
 	v := p.Enter("billing", "ci", "", time.Now())
 	p.Close()
-	p = book.Plan(lims{team: atOnce(1)}, nil)
+	p = book.Plan(lims{team: atOnce(1)})
 	v.Leave()
 	if got := admitted(p, "ci", 5); got != 1 {
 		t.Errorf("admitted %d, want 1: leaving an old bucket must not widen a new one", got)

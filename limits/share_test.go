@@ -40,7 +40,7 @@ func TestShareDividesTheLimits(t *testing.T) {
 					if first == "share" {
 						book.Share(tt.replicas)
 					}
-					p := book.Plan(lims{team: tt.lim}, nil)
+					p := book.Plan(lims{team: tt.lim})
 					defer p.Close()
 					book.Share(tt.replicas)
 					if got := admitted(p, "ci", 200); got != tt.burst {
@@ -66,7 +66,7 @@ func TestShareDividesTheLimits(t *testing.T) {
 func TestShareDoesNotRefill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		p := book.Plan(lims{team: perMinute(60, 40)}, nil)
+		p := book.Plan(lims{team: perMinute(60, 40)})
 		defer p.Close()
 		if got := admitted(p, "ci", 40); got != 40 {
 			t.Fatalf("used %d, want 40", got)
@@ -92,7 +92,7 @@ func TestShareDoesNotRefill(t *testing.T) {
 func TestShareThatShrinksCutsWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		p := book.Plan(lims{team: {Rate: perMinute(60, 40).Rate, MaxInFlight: 100}}, nil)
+		p := book.Plan(lims{team: {Rate: perMinute(60, 40).Rate, MaxInFlight: 100}})
 		defer p.Close()
 		book.Share(4)
 		if got := admitted(p, "ci", 40); got != 10 {
@@ -110,9 +110,9 @@ func TestShareThatShrinksCutsWhatIsLeft(t *testing.T) {
 func TestShareOutlivesReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := limits.NewBook()
-		before := book.Plan(lims{team: atOnce(8)}, nil)
+		before := book.Plan(lims{team: atOnce(8)})
 		book.Share(2)
-		after := book.Plan(lims{team: perMinute(60, 8), ci: atOnce(6)}, nil)
+		after := book.Plan(lims{team: perMinute(60, 8), ci: atOnce(6)})
 		before.Close()
 		defer after.Close()
 		if got := admitted(after, "cd", 20); got != 4 {
@@ -144,7 +144,7 @@ func TestShareInHeaders(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				book := limits.NewBook()
-				p := book.Plan(lims{team: perMinute(60, 0)}, nil)
+				p := book.Plan(lims{team: perMinute(60, 0)})
 				defer p.Close()
 				book.Share(4)
 				var v limits.Verdict
@@ -169,7 +169,7 @@ func TestShareHoldsTheFleetToTheLimit(t *testing.T) {
 			fleet := make([]*limits.Plan, n)
 			for i := range fleet {
 				book := limits.NewBook()
-				fleet[i] = book.Plan(lims{team: perMinute(perMin, burst), ci: atOnce(places)}, nil)
+				fleet[i] = book.Plan(lims{team: perMinute(perMin, burst), ci: atOnce(places)})
 				defer fleet[i].Close()
 				book.Share(n)
 			}
@@ -207,7 +207,7 @@ func TestShareAdmitsAnEvenLoad(t *testing.T) {
 		for range replicas {
 			book := limits.NewBook()
 			book.Share(replicas)
-			p := book.Plan(lims{team: perMinute(100, 30)}, nil)
+			p := book.Plan(lims{team: perMinute(100, 30)})
 			total += admitted(p, "ci", 100)
 			time.Sleep(time.Minute + time.Millisecond) // 33 and a third: more than the burst holds
 			total += admitted(p, "ci", 100)
@@ -221,7 +221,7 @@ func TestShareAdmitsAnEvenLoad(t *testing.T) {
 
 func TestShareWhileRequestsCome(t *testing.T) {
 	book := limits.NewBook()
-	p := book.Plan(lims{team: {MaxInFlight: 6, Rate: &limits.Rate{N: 1 << 30, Per: time.Second}}}, nil)
+	p := book.Plan(lims{team: {MaxInFlight: 6, Rate: &limits.Rate{N: 1 << 30, Per: time.Second}}})
 	defer p.Close()
 	var wg sync.WaitGroup
 	for range 4 {
