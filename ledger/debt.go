@@ -45,27 +45,18 @@ func (l *Ledger) Run(ctx context.Context) {
 		if l.API.Ready() {
 			if time.Since(swept) >= sweepEvery {
 				swept = time.Now()
-				l.try("looking for tokens to delete", l.sweepInTurn(ctx))
+				l.try("looking for tokens to delete", l.inTurn(ctx, func() error { return l.sweep(ctx) }))
 				l.try("counting tokens", l.count(ctx))
 			}
 			l.try("deleting tokens", l.settle(ctx))
 		}
 		select {
 		case <-ctx.Done():
-			l.leave(ctx)
 			return
 		case <-look.C:
 		case <-l.wake:
 		}
 	}
-}
-
-// leave gives the queue back, so that no other replica waits for the turn of
-// one that has ended.
-func (l *Ledger) leave(ctx context.Context) {
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
-	defer cancel()
-	l.try("giving the deletions to another replica", l.Rows.Release(end, leaseDebts, l.Holder))
 }
 
 // parting bounds what is done when the work has ended.
@@ -77,15 +68,38 @@ func (l *Ledger) try(what string, err error) {
 	}
 }
 
-// hasTurn takes the queue, or goes on having it. One replica at a time does.
+// inTurn does what one replica at a time does, and gives the queue back: nobody
+// waits for the turn of a replica that dies while it has nothing to do.
+func (l *Ledger) inTurn(ctx context.Context, do func() error) error {
+	held, err := l.hasTurn(ctx)
+	if err != nil || !held {
+		return err
+	}
+	err = do()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
+	defer cancel()
+	return errors.Join(err, l.Rows.Release(end, leaseDebts, l.Holder))
+}
+
+// hasTurn takes the queue, or goes on having it.
 func (l *Ledger) hasTurn(ctx context.Context) (bool, error) {
 	return l.Rows.Acquire(ctx, leaseDebts, l.Holder, turn)
 }
 
 // settle deals with rows that are due. It asks first and takes the queue only
-// where there is something in it: most of the time there is nothing. Where
-// there is more, it has itself called again, behind what else is to be done.
+// where there is something in it: most of the time there is nothing.
 func (l *Ledger) settle(ctx context.Context) error {
+	due, err := l.Rows.DueTokens(ctx, l.payable(), 1)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	return l.inTurn(ctx, func() error { return l.settleBatch(ctx) })
+}
+
+// settleBatch asks again what is due, since another replica may just have dealt
+// with it. Where there is more, it has itself called again, behind what else is
+// to be done.
+func (l *Ledger) settleBatch(ctx context.Context) error {
 	due, err := l.Rows.DueTokens(ctx, l.payable(), batch)
 	if err != nil {
 		return err
@@ -220,14 +234,6 @@ func pause(attempts int) time.Duration {
 		d = min(firstPause<<(attempts-1), longPause)
 	}
 	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, nobody gains by guessing it
-}
-
-func (l *Ledger) sweepInTurn(ctx context.Context) error {
-	held, err := l.hasTurn(ctx)
-	if err != nil || !held {
-		return err
-	}
-	return l.sweep(ctx)
 }
 
 // sweep owes the end of what is live although its credential is not.

@@ -268,8 +268,8 @@ func TestQueueOfTwoReplicas(t *testing.T) {
 	})
 }
 
-// A replica that ends gives the queue back; one that dies holds it up for no
-// longer than a turn.
+// A replica that ends or dies while it has nothing to do holds nobody up; one
+// that dies at work does for no longer than a turn.
 func TestQueueIsTakenOver(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		row := w.owes(t)
@@ -279,6 +279,17 @@ func TestQueueIsTakenOver(t *testing.T) {
 		row = w.owes(t)
 		two.runs(t, time.Second)
 		w.is(t, row.Nonce, Gone)
+
+		ctx, end := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { two.Run(ctx) })
+		synctest.Wait()
+		if held, err := w.rows.Acquire(t.Context(), leaseDebts, "three", turn); err != nil || !held {
+			t.Errorf("a replica that has nothing to do has the queue: %v", err)
+		}
+		ok(t, w.rows.Release(t.Context(), leaseDebts, "three"))
+		end()
+		running.Wait()
 
 		row = w.owes(t)
 		if held, err := w.rows.Acquire(t.Context(), leaseDebts, "dead", turn); err != nil || !held {

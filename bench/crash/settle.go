@@ -14,7 +14,7 @@ import (
 )
 
 // settled is how long the ledger may take: a mint is given up after half a
-// minute, the dead process's turn at the queue lasts two, and a reconciliation
+// minute, the turn of a process that died at work lasts two, and a reconciliation
 // is due each minute.
 const settled = 8 * time.Minute
 
