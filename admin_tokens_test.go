@@ -83,7 +83,7 @@ func TestAdminRefusesForTokens(t *testing.T) {
 // own; one that is wider in any way cannot.
 func TestAdopt(t *testing.T) {
 	d := newDesk(t, manyTokens)
-	make := func(scopes, ips string, life time.Duration) string {
+	byHand := func(scopes, ips string, life time.Duration) string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://upstream.example.com/api/v1/token", strings.NewReader(fmt.Sprintf(
 			`{"name":"by hand","allowed_scopes":[%s],"allowed_ips":[%s],"expires_at":%q}`, scopes, ips, time.Now().UTC().Add(life).Format(time.DateTime))))
@@ -95,18 +95,18 @@ func TestAdopt(t *testing.T) {
 		return of[minted](t, rec, 200).ID
 	}
 	for name, id := range map[string]string{
-		"a scope of token.*": make(`"token.read"`, `"203.0.113.9"`, 48*time.Hour),
-		"a scope too many":   make(`"members.read","members.update"`, `"203.0.113.9"`, 48*time.Hour),
-		"every scope":        make(``, `"203.0.113.9"`, 48*time.Hour),
-		"every address":      make(`"members.read"`, ``, 48*time.Hour),
-		"another address":    make(`"members.read"`, `"198.51.100.1"`, 48*time.Hour),
-		"too long a life":    make(`"members.read"`, `"203.0.113.9"`, 5000*time.Hour),
+		"a scope of token.*": byHand(`"token.read"`, `"203.0.113.9"`, 48*time.Hour),
+		"a scope too many":   byHand(`"members.read","members.update"`, `"203.0.113.9"`, 48*time.Hour),
+		"every scope":        byHand(``, `"203.0.113.9"`, 48*time.Hour),
+		"every address":      byHand(`"members.read"`, ``, 48*time.Hour),
+		"another address":    byHand(`"members.read"`, `"198.51.100.1"`, 48*time.Hour),
+		"too long a life":    byHand(`"members.read"`, `"203.0.113.9"`, 5000*time.Hour),
 	} {
 		if rec := d.ask(t, "POST", "default/tokens:adopt", `{"id":"`+id+`","team":"red"}`); rec.Code != 422 {
 			t.Errorf("%s: %d %s", name, rec.Code, rec.Body)
 		}
 	}
-	good := make(`"members.read"`, `"203.0.113.9"`, 48*time.Hour)
+	good := byHand(`"members.read"`, `"203.0.113.9"`, 48*time.Hour)
 	if v := of[tokenView](t, d.ask(t, "POST", "default/tokens:adopt", `{"id":"`+strings.ToUpper(good)+`","team":"red"}`, operatorHeader, "ops"), 201); !v.Adopted || v.AdoptedBy != "ops" || v.ID != good || v.Name != "by hand" {
 		t.Errorf("%+v", v)
 	}
