@@ -219,15 +219,22 @@ func (v *aviary) collect(t *testing.T) {
 	}
 }
 
-// search looks for a secret, each half of it, and their other forms.
+// search looks for a secret in all that was said.
 func (v *aviary) search(t *testing.T, what, secret string, permitted func(place, line string) bool) {
+	t.Helper()
+	search(t, v.said, what, secret, permitted)
+}
+
+// search looks for a secret, each half of it, and their other forms, in texts
+// by the place where they stand.
+func search(t *testing.T, said map[string]string, what, secret string, permitted func(place, line string) bool) {
 	t.Helper()
 	half := len(secret) / 2
 	forms := []string{secret, secret[:half], secret[half:], base64.StdEncoding.EncodeToString([]byte(secret)), fmt.Sprintf("%x", secret)}
 	for _, form := range forms[:3] {
 		forms = append(forms, strings.ReplaceAll(form, "/", `\/`), strings.NewReplacer("/", "%2F", "+", "%2B").Replace(form))
 	}
-	for place, text := range v.said {
+	for place, text := range said {
 		for line := range strings.Lines(text) {
 			for _, form := range forms {
 				if strings.Contains(line, form) && !permitted(place, line) {

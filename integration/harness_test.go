@@ -92,6 +92,7 @@ type gateway struct {
 	addr, second string
 	admin        *http.Client // over its socket; any host will do
 	output       output       // standard error
+	env          []string
 	cmd          *exec.Cmd
 	ended        chan error
 }
@@ -107,7 +108,7 @@ func start(t *testing.T, caddyfile string, env ...string) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	g := &gateway{dir: dir, addr: freeAddress(t), second: freeAddress(t), ended: make(chan error, 1)}
+	g := &gateway{dir: dir, addr: freeAddress(t), second: freeAddress(t)}
 	_, port, _ := net.SplitHostPort(g.addr)
 	g.admin = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -115,22 +116,30 @@ func start(t *testing.T, caddyfile string, env ...string) *gateway {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
 		},
 	}}
-	file := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(file, []byte(caddyfile), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
-	g.cmd.Stdout, g.cmd.Stderr = &g.output, &g.output
-	g.cmd.Env = append([]string{
+	g.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "XDG_DATA_HOME=" + dir + "/data", "XDG_CONFIG_HOME=" + dir + "/config",
 		"DIR=" + dir, "ADDR=" + g.addr, "PORT=" + port, "SECOND=" + g.second,
 		"GORACE=halt_on_error=1", "GOTRACEBACK=all",
 	}, env...)
-	if err := g.cmd.Start(); err != nil {
+	t.Cleanup(func() { g.stop(t) })
+	g.launch(t)
+	return g
+}
+
+// launch starts the process, and waits until it is alive.
+func (g *gateway) launch(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(binary, "run", "--config", filepath.Join(g.dir, "Caddyfile"), "--adapter", "caddyfile")
+	cmd.Stdout, cmd.Stderr, cmd.Env = &g.output, &g.output, g.env
+	g.cmd, g.ended = cmd, make(chan error, 1)
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { g.ended <- g.cmd.Wait() }()
-	t.Cleanup(func() { g.stop(t) })
+	ended := g.ended
+	go func() { ended <- cmd.Wait() }()
 	await(t, "the gateway to be alive", func() bool {
 		select {
 		case err := <-g.ended:
@@ -145,7 +154,15 @@ func start(t *testing.T, caddyfile string, env ...string) *gateway {
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	return g
+}
+
+// crash ends the process without a word to it.
+func (g *gateway) crash(t *testing.T) {
+	t.Helper()
+	if err := g.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-g.ended
 }
 
 // stop ends the process and sees that it was well to the end.
@@ -270,9 +287,15 @@ func freeAddress(t *testing.T) string {
 // await waits until something has come true.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
+	awaitWithin(t, patience, what, done)
+}
+
+// awaitWithin waits for something that takes its time.
+func awaitWithin(t *testing.T, bound time.Duration, what string, done func() bool) {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !done(); <-tick.C {
+	for deadline := time.Now().Add(bound); !done(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -135,17 +135,7 @@ func TestStoredCredentials(t *testing.T) {
 	}
 	g.stop(t)
 	said := map[string]string{"the credential": shown, "the configuration": dump, "the metrics": metrics, "the output": g.output.String()}
-	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		said[path] = string(text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.files(t, said)
 	for place, text := range said {
 		for _, key := range []string{c.Key, next.Key} {
 			if secret := key[len("sgk_")+13:]; strings.Contains(text, secret) {
@@ -183,6 +173,22 @@ func TestStoredCredentialsAreLimited(t *testing.T) {
 	}
 	if status := g.with(t, two.Key); status != http.StatusOK {
 		t.Errorf("another credential: %d", status)
+	}
+}
+
+// files adds all that the gateway keeps, by path.
+func (g *gateway) files(t *testing.T, to map[string]string) {
+	t.Helper()
+	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		to[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
