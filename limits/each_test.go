@@ -92,25 +92,23 @@ func TestNamedCredentialsAreCountedByName(t *testing.T) {
 }
 
 func TestHeadersOfEach(t *testing.T) {
+	const told = `"credential";q=2;w=60, "team";q=60;w=60`
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlan(t, lims{each: perMinute(2, 0), team: perMinute(60, 0)})
 		admittedTo(p, "one", 2)
-		for id, want := range map[string]map[string]string{
-			"one": {
-				"Ratelimit-Policy": `"credential";q=2;w=60, "team";q=60;w=60`,
-				"Ratelimit":        `"credential";r=0;t=30, "team";r=58;t=2`,
-				"Retry-After":      "30",
-			},
-			"two": {
-				"Ratelimit-Policy": `"credential";q=2;w=60, "team";q=60;w=60`,
-				"Ratelimit":        `"credential";r=1;t=30, "team";r=57;t=3`,
-			},
+		for _, next := range []struct {
+			id   string
+			want map[string]string
+		}{
+			{"one", map[string]string{
+				"Ratelimit-Policy": told, "Ratelimit": `"credential";r=0;t=30, "team";r=58;t=2`, "Retry-After": "30",
+			}},
+			{"two", map[string]string{
+				"Ratelimit-Policy": told, "Ratelimit": `"credential";r=1;t=30, "team";r=57;t=3`,
+			}},
 		} {
-			if id == "two" {
-				admittedTo(p, "one", 1)
-			}
-			if diff := cmp.Diff(want, headers(p.Enter("billing", "", id, time.Now()))); diff != "" {
-				t.Errorf("%s: headers (-want +got):\n%s", id, diff)
+			if diff := cmp.Diff(next.want, headers(p.Enter("billing", "", next.id, time.Now()))); diff != "" {
+				t.Errorf("%s: headers (-want +got):\n%s", next.id, diff)
 			}
 		}
 	})

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// room is how many buckets a shelf has at most, of about 64 bytes each with
+// room is how many buckets a shelf has at most, of about 70 bytes each with
 // their place in the index.
 const room = 1 << 20
 
