@@ -115,7 +115,6 @@ type attempt struct {
 	nonce   string // of the mint, once upstream was asked
 	id      string // of the token, once it is known
 	reached int    // the last point that upstream knows of
-	failure error  // of a look
 }
 
 // attempt kills the gateway and returns at which point that really was.
@@ -143,10 +142,9 @@ func (m *minter) attempt(ctx context.Context, t target) (point int, err error) {
 	a.kill()
 	a.steps.Wait()
 	if answered {
-		return len(points[t.way]) - 1, a.failure
+		return len(points[t.way]) - 1, nil
 	}
-	point, err = a.look(ctx)
-	return point, errors.Join(err, a.failure)
+	return a.look(ctx)
 }
 
 // open looks at what there is before it begins. The store is closed again
@@ -261,9 +259,9 @@ func (a *attempt) step(ctx context.Context) {
 			continue // a sleep would be far longer
 		}
 		a.stop()
-		point, err := a.look(ctx)
-		if err != nil || point >= a.point {
-			a.failure = err
+		// One that stands still in the middle of a write may keep others from
+		// reading, and goes on.
+		if point, err := a.look(ctx); err == nil && point >= a.point {
 			return
 		}
 	}
