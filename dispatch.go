@@ -52,6 +52,16 @@ func (g *Gateway) recorder(out *upstream.Request) func(*audit.Record) error {
 	return g.log.WriteChange
 }
 
+// recordEnd writes the record of how an exchange ended. Nothing is left to
+// refuse if that fails; the log's own metrics tell of it.
+func (g *Gateway) recordEnd(op *scopes.Operation, rec *audit.Record) {
+	write := g.log.Write
+	if op.ID == scopes.RevokeToken {
+		write = g.log.WriteRevocation
+	}
+	_ = write(rec)
+}
+
 // errUnrecorded says that the log could not be written, so that nothing left.
 var errUnrecorded = errors.New("the audit log cannot be written")
 
@@ -83,11 +93,7 @@ func (g *Gateway) call(ctx context.Context, operation string, c ledger.Call, ans
 		}
 	}
 	rec.Phase, rec.Complete, rec.Reason, rec.Duration = audit.Ended, err == nil, reason.String(), time.Since(started)
-	write := g.log.Write
-	if op.ID == scopes.RevokeToken {
-		write = g.log.WriteRevocation
-	}
-	_ = write(&rec)
+	g.recordEnd(op, &rec)
 	return waiting(err)
 }
 

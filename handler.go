@@ -270,11 +270,7 @@ func (q *request) recordEnd(complete bool) {
 	q.record.Reason = q.reason.String()
 	q.record.Status, q.record.Size = q.status, q.written
 	q.record.Duration = time.Since(q.started)
-	write := q.g.log.Write
-	if q.match.Operation.ID == scopes.RevokeToken {
-		write = q.g.log.WriteRevocation
-	}
-	_ = write(&q.record)
+	q.g.recordEnd(q.match.Operation, &q.record)
 }
 
 // refuse records a refusal and answers it.
