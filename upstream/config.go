@@ -80,9 +80,7 @@ func (c *Config) Validate() error {
 }
 
 // Patience is how long a request may take, a read with all its retries.
-func (c *Config) Patience() time.Duration { return c.timeout() }
-
-func (c *Config) timeout() time.Duration {
+func (c *Config) Patience() time.Duration {
 	if c.Timeout == 0 {
 		return defaultTimeout
 	}

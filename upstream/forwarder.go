@@ -78,7 +78,7 @@ func New(ctx caddy.Context, c *Config, o Options) (*Forwarder, error) {
 		return nil, errors.New("upstream: GODEBUG=http2debug makes Go print every header that is sent, the master token's too; remove it from the environment")
 	}
 	f := &Forwarder{
-		replacer: caddy.NewReplacer(), timeout: c.timeout(), retries: c.retries(),
+		replacer: caddy.NewReplacer(), timeout: c.Patience(), retries: c.retries(),
 		slots: newSlots(c.maxInFlight(), o.Teams), events: o.Events, logger: o.Logger,
 		complaints: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
