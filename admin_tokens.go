@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/ledger"
@@ -476,6 +477,7 @@ func (c *call) reconcile() error {
 		// For as long as it takes: whoever asked may hang up and so end it.
 		report, err = g.room.ledger.Reconcile(c.r.Context(), ledger.Reconciliation{
 			Dry: body.DryRun, MaxDeletions: body.MaxDeletions, AfterRestore: body.AfterRestore,
+			Progress: func(listed int) { g.logger.Info("reconciling", zap.Int("listed", listed)) },
 		})
 		return err
 	})
