@@ -17,14 +17,7 @@ import (
 
 // audited is a gateway for benches of the audit log: one team that may read,
 // change and mint, with one key, and what the bench says of the log.
-const audited = `{
-	admin unix/{$DIR}/admin.sock|0200
-	persist_config off
-	auto_https off
-}
-http://{$ADDR} {
-	bind 127.0.0.1
-	scopegate {
+const audited = site + `	scopegate {
 		upstream {$UPSTREAM} {
 			master_token {env.MASTER}
 		}

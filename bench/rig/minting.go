@@ -15,14 +15,7 @@ import (
 
 // minting is a gateway for benches of the ledger: two teams that make upstream
 // tokens. It waits for upstream no longer than a bench has to.
-const minting = `{
-	admin unix/{$DIR}/admin.sock|0200
-	persist_config off
-	auto_https off
-}
-http://{$ADDR} {
-	bind 127.0.0.1
-	scopegate {
+const minting = site + `	scopegate {
 		upstream {$UPSTREAM} {
 			master_token {env.MASTER}
 			timeout 5s

@@ -11,16 +11,20 @@ import (
 	"github.com/scopegate/scopegate/simulator"
 )
 
-// caddyfile is the gateway of the benches: one team, whose credentials are in a
-// store.
-const caddyfile = `{
+// site begins the configuration of every gateway: an admin socket of its own,
+// and one plain address.
+const site = `{
 	admin unix/{$DIR}/admin.sock|0200
 	persist_config off
 	auto_https off
 }
 http://{$ADDR} {
 	bind 127.0.0.1
-	scopegate {
+`
+
+// caddyfile is the gateway of the benches: one team, whose credentials are in a
+// store.
+const caddyfile = site + `	scopegate {
 		upstream {$UPSTREAM} {
 			master_token {env.MASTER}
 		}
