@@ -83,8 +83,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap/zapcore"
 )
 
 // ErrClosed is returned by a write to a closed log.
@@ -146,7 +144,7 @@ type Options struct {
 // Log is the audit log of one gateway. Its methods may be called from many
 // goroutines.
 type Log struct {
-	encoder zapcore.Encoder
+	same    []byte // what stands between the time of a record and its fields
 	durable *Sink
 	mirrors []*mirror
 	flood   *flood
@@ -169,13 +167,7 @@ func New(o Options) (*Log, error) {
 	for _, w := range o.Mirrors {
 		l.mirrors = append(l.mirrors, newMirror(w, l.events))
 	}
-	l.encoder = zapcore.NewJSONEncoder(zapcore.EncoderConfig{
-		TimeKey:        "ts",
-		MessageKey:     "msg",
-		EncodeTime:     zapcore.TimeEncoderOfLayout(time.RFC3339Nano),
-		EncodeDuration: zapcore.SecondsDurationEncoder,
-	})
-	l.encoder.AddString("gateway", clean(o.Gateway))
+	l.same = appendText([]byte(`","msg":"`+message+`"`), "gateway", o.Gateway)
 	l.durable.attach(l)
 	return l, nil
 }
@@ -238,25 +230,22 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) write(r *Record, w weight) error {
-	ln := lines.Get().(*line) //nolint:forcetypeassert // the pool holds nothing else
-	ln.record = *r
+	b := buffers.Get().(*buffer) //nolint:forcetypeassert // the pool holds nothing else
 	start := time.Now()
-	err := l.put(zapcore.Entry{Time: start.UTC(), Message: message}, ln, w)
+	b.line = start.UTC().AppendFormat(append(b.line[:0], `{"ts":"`...), time.RFC3339Nano)
+	b.line = r.append(append(b.line, l.same...))
+	b.line = append(b.line, '}', '\n')
+	err := l.put(b.line, w)
 	l.events.AuditWrite(time.Since(start), err)
-	ln.release()
+	buffers.Put(b)
 	if err != nil {
 		return fmt.Errorf("writing the audit record: %w", err)
 	}
 	return nil
 }
 
-func (l *Log) put(head zapcore.Entry, ln *line, w weight) error {
-	text, err := l.encoder.EncodeEntry(head, ln.field[:])
-	if err != nil {
-		return err
-	}
-	reserved, err := l.durable.append(text.Bytes(), entry{weight: w, from: l})
-	text.Free()
+func (l *Log) put(line []byte, w weight) error {
+	reserved, err := l.durable.append(line, entry{weight: w, from: l})
 	if err != nil || reserved || !l.durable.mustSync(w) {
 		return err
 	}

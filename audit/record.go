@@ -2,13 +2,12 @@ package audit
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"go.uber.org/zap/zapcore"
 )
 
 // Phase says what a record tells of.
@@ -97,102 +96,105 @@ const (
 	ellipsis = "…"
 )
 
-// line is a record on its way to the encoder. It exists so that neither a
-// record nor the field that carries it is allocated for every request.
-type line struct {
-	record Record
-	list   list
-	field  [1]zapcore.Field
-}
+// buffers are what records are encoded into.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-var lines = sync.Pool{New: func() any {
-	ln := &line{}
-	ln.field[0] = zapcore.Field{Type: zapcore.InlineMarshalerType, Interface: ln}
-	return ln
-}}
+// buffer holds a record's line while it is written.
+type buffer struct{ line []byte }
 
-// release gives the line back, holding on to no text of a request.
-func (ln *line) release() {
-	ln.record, ln.list = Record{}, list{}
-	lines.Put(ln)
-}
-
-// MarshalLogObject writes the fields, in the order in which one reads them.
-func (ln *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	r := &ln.record
-	addText(enc, "uuid", r.UUID)
-	addText(enc, "phase", string(r.Phase))
-	addText(enc, "team", r.Team)
-	addText(enc, "credential", r.Credential)
-	addText(enc, "client_ip", r.ClientIP)
-	addText(enc, "change", r.Change)
-	addText(enc, "operator", r.Operator)
-	addNumber(enc, "generation", int64(r.Generation))
-	addText(enc, "note", r.Note)
-	addText(enc, "operation", r.Operation)
-	addText(enc, "scope", r.Scope)
-	addText(enc, "decision", string(r.Decision))
-	addText(enc, "reason", r.Reason)
-	addText(enc, "would_deny", r.WouldDeny)
-	addNumber(enc, "status", int64(r.Status))
-	addNumber(enc, "upstream_status", int64(r.UpstreamStatus))
+// append writes the record at the end of b, in the order in which one reads it.
+// The fields come after others of the same object.
+func (r *Record) append(b []byte) []byte {
+	b = appendText(b, "uuid", r.UUID)
+	b = appendText(b, "phase", string(r.Phase))
+	b = appendText(b, "team", r.Team)
+	b = appendText(b, "credential", r.Credential)
+	b = appendText(b, "client_ip", r.ClientIP)
+	b = appendText(b, "change", r.Change)
+	b = appendText(b, "operator", r.Operator)
+	b = appendNumber(b, "generation", int64(r.Generation))
+	b = appendText(b, "note", r.Note)
+	b = appendText(b, "operation", r.Operation)
+	b = appendText(b, "scope", r.Scope)
+	b = appendText(b, "decision", string(r.Decision))
+	b = appendText(b, "reason", r.Reason)
+	b = appendText(b, "would_deny", r.WouldDeny)
+	b = appendNumber(b, "status", int64(r.Status))
+	b = appendNumber(b, "upstream_status", int64(r.UpstreamStatus))
 	if r.Duration != 0 {
-		enc.AddDuration("duration", r.Duration)
+		b = strconv.AppendFloat(appendKey(b, "duration"), r.Duration.Seconds(), 'f', -1, 64)
 	}
-	addNumber(enc, "request_size", r.RequestSize)
-	addNumber(enc, "size", r.Size)
-	addText(enc, "token_id", r.TokenID)
-	ln.addList(enc, "requested_scopes", r.RequestedScopes, maxRequested)
-	ln.addList(enc, "granted_scopes", r.GrantedScopes, maxGranted)
-	addText(enc, "expires_at", r.ExpiresAt)
-	ln.addList(enc, "allowed_ips", r.AllowedIPs, maxGranted)
-	ln.addList(enc, "clamped", r.Clamped, maxGranted)
-	ln.addList(enc, "fingerprints", r.Fingerprints, maxRequested)
+	b = appendNumber(b, "request_size", r.RequestSize)
+	b = appendNumber(b, "size", r.Size)
+	b = appendText(b, "token_id", r.TokenID)
+	b = appendList(b, "requested_scopes", r.RequestedScopes, maxRequested)
+	b = appendList(b, "granted_scopes", r.GrantedScopes, maxGranted)
+	b = appendText(b, "expires_at", r.ExpiresAt)
+	b = appendList(b, "allowed_ips", r.AllowedIPs, maxGranted)
+	b = appendList(b, "clamped", r.Clamped, maxGranted)
+	b = appendList(b, "fingerprints", r.Fingerprints, maxRequested)
 	if r.Phase == Ended {
-		enc.AddBool("complete", r.Complete)
+		b = strconv.AppendBool(appendKey(b, "complete"), r.Complete)
 	}
-	addNumber(enc, "suppressed", int64(r.Suppressed))
-	addNumber(enc, "prefixes", int64(r.Prefixes))
-	return nil
+	b = appendNumber(b, "suppressed", int64(r.Suppressed))
+	return appendNumber(b, "prefixes", int64(r.Prefixes))
 }
 
-func addText(enc zapcore.ObjectEncoder, key, text string) {
-	if text != "" {
-		enc.AddString(key, clean(text))
-	}
+func appendKey(b []byte, key string) []byte {
+	b = append(b, `,"`...)
+	b = append(b, key...)
+	return append(b, `":`...)
 }
 
-func addNumber(enc zapcore.ObjectEncoder, key string, n int64) {
-	if n != 0 {
-		enc.AddInt64(key, n)
+func appendText(b []byte, key, text string) []byte {
+	if text == "" {
+		return b
 	}
+	return appendQuoted(appendKey(b, key), text)
 }
 
-func (ln *line) addList(enc zapcore.ObjectEncoder, key string, items []string, limit int) {
+func appendNumber(b []byte, key string, n int64) []byte {
+	if n == 0 {
+		return b
+	}
+	return strconv.AppendInt(appendKey(b, key), n, 10)
+}
+
+// appendList writes a bounded list; where some items are left off, the last one
+// says how many.
+func appendList(b []byte, key string, items []string, limit int) []byte {
 	if len(items) == 0 {
-		return
+		return b
 	}
-	ln.list = list{items, limit}
-	_ = enc.AddArray(key, &ln.list) // passes on the error of MarshalLogArray, which has none
-}
-
-// list is a bounded list of texts.
-type list struct {
-	items []string
-	limit int
-}
-
-// MarshalLogArray writes the items; where some are left off, the last one says
-// how many.
-func (l *list) MarshalLogArray(enc zapcore.ArrayEncoder) error {
-	for i, item := range l.items {
-		if i == l.limit {
-			enc.AppendString(fmt.Sprintf("%s %d more", ellipsis, len(l.items)-i))
+	b = append(appendKey(b, key), '[')
+	for i, item := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if i == limit {
+			b = appendQuoted(b, fmt.Sprintf("%s %d more", ellipsis, len(items)-i))
 			break
 		}
-		enc.AppendString(clean(item))
+		b = appendQuoted(b, item)
 	}
-	return nil
+	return append(b, ']')
+}
+
+// appendQuoted writes a text as a JSON string. Once it is clean, JSON demands
+// two escapes: all others are for what does not show.
+func appendQuoted(b []byte, text string) []byte {
+	b = append(b, '"')
+	for text = clean(text); ; {
+		i := strings.IndexAny(text, `"\`)
+		if i < 0 {
+			break
+		}
+		b = append(b, text[:i]...)
+		b = append(b, '\\', text[i])
+		text = text[i+1:]
+	}
+	b = append(b, text...)
+	return append(b, '"')
 }
 
 // clean bounds a text and replaces what does not show in it. JSON's escaping
