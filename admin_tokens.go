@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
@@ -224,7 +223,7 @@ func (c *call) recorded(g *Gateway, rec audit.Record, do func(ctx context.Contex
 		write = g.log.WriteChange
 	}
 	started := time.Now()
-	rec.UUID, rec.Operator = uuid.NewString(), by
+	rec.UUID, rec.Operator = newID(), by
 	rec.Phase, rec.Decision, rec.Reason = audit.Decided, audit.Allow, policy.Allowed.String()
 	if err := write(&rec); err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/ledger"
 	"github.com/scopegate/scopegate/policy"
@@ -69,7 +67,7 @@ var errUnrecorded = errors.New("the audit log cannot be written")
 func (g *Gateway) call(ctx context.Context, operation string, c ledger.Call, answer func(*upstream.Response) error) (err error) {
 	op := scopes.Find(operation)
 	rec := audit.Record{
-		UUID: uuid.NewString(), Operation: op.ID, Scope: op.ScopeName(),
+		UUID: newID(), Operation: op.ID, Scope: op.ScopeName(),
 		Team: c.Team, Credential: c.Credential, TokenID: c.ID, Operator: byGateway, Note: c.Cause,
 	}
 	started := time.Now()
@@ -229,7 +227,7 @@ func (o ownCalls) List(ctx context.Context, cause string, each func(ledger.Seen)
 func (o ownCalls) Note(c ledger.Call) error {
 	return o.with(func(g *Gateway) error {
 		rec := audit.Record{
-			UUID: uuid.NewString(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
+			UUID: newID(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
 			Team: c.Team, Credential: c.Credential, TokenID: c.ID, Operator: byGateway, Change: "ledger", Note: c.Cause,
 		}
 		if err := g.log.Write(&rec); err != nil {

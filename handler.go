@@ -1,15 +1,19 @@
 package scopegate
 
 import (
+	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/uuid"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
@@ -26,10 +30,8 @@ type request struct {
 	g       *Gateway
 	w       http.ResponseWriter
 	r       *http.Request
-	repl    *caddy.Replacer
 	started time.Time
 	decided time.Duration // how long the decision took
-	id      string        // the decision's id: the request's uuid in Caddy
 	client  netip.Addr
 
 	held    credential.Credential
@@ -42,9 +44,22 @@ type request struct {
 	unknown bool // a mint that failed, and may have happened upstream
 
 	record  audit.Record
-	reason  policy.Reason
 	status  int   // of the answer, once it is being written
 	written int64 // bytes of its body
+	*told
+}
+
+// requests are used again and again: one is so large that making it anew would
+// cost more than deciding about it. Nothing may hold on to one, or to a part of
+// it, when its request has ended.
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// told is what Caddy may ask of a request, for headers and for its logs. They
+// are written when the request itself has ended, so it is apart from it.
+type told struct {
+	id                                 string // the decision's
+	team, credential, operation, scope string
+	reason                             policy.Reason
 }
 
 // ServeHTTP takes a request through the steps. It never calls the next
@@ -62,7 +77,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		return nil
 	}
 
-	q := request{g: g, w: w, r: r, started: time.Now()}
+	q := requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
+	q.g, q.w, q.r, q.started = g, w, r, time.Now()
 	g.meter.InFlight(+1)
 	defer q.done()
 	q.open()
@@ -98,10 +114,11 @@ func (q *request) steps() *refusal {
 
 // open notes what is known of every request.
 func (q *request) open() {
-	q.repl, _ = q.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if q.repl != nil {
-		q.id, _ = q.repl.GetString("http.request.uuid")
-		q.repl.Map(q.placeholder)
+	repl, _ := q.r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	q.told = &told{id: decisionID(q.r, repl)}
+	if repl != nil {
+		repl.Delete(userID) // whatever stood there
+		repl.Map(q.told.placeholder)
 	}
 	ip, _ := caddyhttp.GetVar(q.r.Context(), caddyhttp.ClientIPVarKey).(string)
 	q.client = parseClient(ip)
@@ -111,20 +128,51 @@ func (q *request) open() {
 	}
 }
 
-// placeholder answers Caddy's logs when they ask, which few do: nothing is made
-// for them beforehand.
-func (q *request) placeholder(key string) (any, bool) {
+// userID is Caddy's own placeholder for who was authenticated.
+const userID = "http.auth.user.id"
+
+// placeholder answers Caddy when it asks, which it seldom does: nothing is made
+// for it beforehand.
+func (t *told) placeholder(key string) (any, bool) {
 	switch key {
+	case userID:
+		return t.credential, t.credential != ""
+	case "http.scopegate.decision_id":
+		return t.id, true
 	case "http.scopegate.team":
-		return q.record.Team, q.caller != nil
+		return t.team, t.team != ""
 	case "http.scopegate.operation":
-		return q.record.Operation, q.match.Operation != nil
+		return t.operation, t.operation != ""
 	case "http.scopegate.scope":
-		return q.record.Scope, q.match.Operation != nil
+		return t.scope, t.operation != ""
 	case "http.scopegate.reason":
-		return q.reason.String(), true
+		return t.reason.String(), true
 	}
 	return nil, false
+}
+
+// decisionID is the request's uuid in Caddy where Caddy has one: where the
+// access log names it, or a handler before this one has asked for it. To ask
+// costs more than the decision does, so elsewhere the id is made here.
+func decisionID(r *http.Request, repl *caddy.Replacer) string {
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if repl != nil && (server != nil && server.Logs != nil || caddyhttp.GetVar(r.Context(), "uuid") != nil) {
+		if id, ok := repl.GetString("http.request.uuid"); ok {
+			return id
+		}
+	}
+	return newID()
+}
+
+// newID makes a random UUID. It is unique and no secret, so it need not come
+// from the kernel.
+func newID() string {
+	var id uuid.UUID
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // no secret
+	id[6] = id[6]&0x0f | 0x40                            // version 4: random
+	id[8] = id[8]&0x3f | 0x80                            // of RFC 9562
+	return id.String()
 }
 
 // parseClient reads Caddy's trusted client address. What it cannot read
@@ -157,9 +205,7 @@ func (q *request) identify() *refusal {
 	if q.held.Proven() { // though maybe not in force
 		q.caller = &q.held
 		q.record.Team, q.record.Credential = q.caller.Identity.Team.Name, q.caller.Identity.Credential
-		if q.repl != nil {
-			q.repl.Set("http.auth.user.id", q.caller.Identity.Credential) // whatever stood there
-		}
+		q.told.team, q.told.credential = q.record.Team, q.record.Credential
 	}
 	if reason == policy.CredentialRetired {
 		q.record.Generation = q.held.Generation
@@ -217,6 +263,7 @@ func (q *request) decide() *refusal {
 	if op := d.Operation; op != nil {
 		scope := op.ScopeName()
 		q.record.Operation, q.record.Scope = op.ID, scope
+		q.told.operation, q.told.scope = op.ID, scope
 		if scope != "" {
 			h["X-Accepted-Oauth-Scopes"] = q.g.accepted[op]
 		}
@@ -289,7 +336,7 @@ func (q *request) refuse(no *refusal) {
 	q.answerFailure(no)
 }
 
-// done gives back what the request held and counts it.
+// done gives back what the request held, counts it, and gives itself back.
 func (q *request) done() {
 	q.verdict.Leave()
 	q.unsettled()
@@ -304,6 +351,8 @@ func (q *request) done() {
 	q.g.meter.InFlight(-1)
 	q.g.meter.Decided(team, op, q.reason, q.status/100, q.decided)
 	q.countMint()
+	*q = request{}
+	requests.Put(q)
 }
 
 func (q *request) countMint() {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
@@ -107,7 +106,7 @@ func takes(kind string) bool {
 
 func changeRecord(c credential.Change) *audit.Record {
 	rec := &audit.Record{
-		UUID: uuid.NewString(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
+		UUID: newID(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
 		Team: c.Team, Credential: c.ID, Change: c.Kind, Operator: c.By, Generation: c.Generation, Note: c.Note,
 		GrantedScopes: c.Scopes, AllowedIPs: c.AllowedIPs,
 	}

@@ -40,9 +40,9 @@ func init() {
 // credential permits with the master token, and refuses everything else.
 //
 // It sets the placeholders `{http.auth.user.id}` (the credential's id),
-// `{http.scopegate.team}`, `{http.scopegate.operation}`,
-// `{http.scopegate.scope}` (the scope that the operation needs) and
-// `{http.scopegate.reason}`.
+// `{http.scopegate.decision_id}`, `{http.scopegate.team}`,
+// `{http.scopegate.operation}`, `{http.scopegate.scope}` (the scope that the
+// operation needs) and `{http.scopegate.reason}`.
 type Gateway struct {
 	// The gateway's name, unique in the process. It stands in every record
 	// and metric; the replicas of a fleet share it. Default: default.

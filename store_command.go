@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/scopegate/scopegate/audit"
@@ -157,7 +156,7 @@ func (s *stockroom) restored(ctx context.Context, note, by string) (int, error) 
 	}
 	started := time.Now()
 	rec := &audit.Record{
-		UUID: uuid.NewString(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
+		UUID: newID(), Phase: audit.Decided, Decision: audit.Allow, Reason: policy.Allowed.String(),
 		Change: changeRestored, Operator: by, Note: note,
 	}
 	if err := s.log.WriteRevocation(rec); err != nil {
