@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 // Durability says which records must be on the disk, and not only with the
@@ -82,11 +85,11 @@ type file struct {
 	syncing sync.Mutex
 
 	mu   sync.Mutex
-	now  *os.File
+	now  *part
 	info os.FileInfo
-	size int64
-	old  []*os.File // rolled, and not yet synced
-	made bool       // the folder has a new file in it
+	size int64   // when it was last looked at
+	old  []*part // rolled, and not yet synced
+	made bool    // the folder has a new file in it
 
 	next *round // of those who wait for the disk
 	kick chan struct{}
@@ -120,7 +123,7 @@ func Open(o FileOptions) (*Sink, error) {
 // resume finds the end of the log and writes what a start has to say.
 func (s *Sink) resume() error {
 	f := s.file
-	if !f.look() {
+	if !f.look(false) {
 		return fmt.Errorf("looking at %s: it is not where it was made", f.path)
 	}
 	if f.device {
@@ -210,10 +213,13 @@ func (f *file) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.writer.Close()
-	for _, old := range append(f.old, f.now, f.lock) {
-		if old != nil {
-			err = errors.Join(err, old.Close())
+	for _, p := range append(f.old, f.now) {
+		if p != nil {
+			err = errors.Join(err, p.file.Close())
 		}
+	}
+	if f.lock != nil {
+		err = errors.Join(err, f.lock.Close())
 	}
 	return err
 }
@@ -237,9 +243,9 @@ func (f *file) acquire() error {
 	return nil
 }
 
-// look takes the file that the path names for the log's. It reports whether
-// there is one.
-func (f *file) look() bool {
+// look takes the file that the path names for the log's; written says that the
+// log has written to it already. It reports whether there is one.
+func (f *file) look(written bool) bool {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return false
@@ -247,7 +253,7 @@ func (f *file) look() bool {
 	if f.device = !info.Mode().IsRegular(); f.device {
 		return true // not opened: whoever has a pipe open to read it makes it one that can be written
 	}
-	now, err := os.Open(f.path)
+	now, err := os.OpenFile(f.path, os.O_RDWR, 0)
 	if err != nil {
 		return false
 	}
@@ -259,7 +265,10 @@ func (f *file) look() bool {
 	if f.now != nil {
 		f.old = append(f.old, f.now)
 	}
-	f.now, f.info, f.size, f.made, f.unseen = now, info, info.Size(), true, 0
+	f.now, f.info, f.size, f.made, f.unseen = &part{file: osFile{now}}, info, info.Size(), true, 0
+	if !written {
+		f.now.durable = info.Size()
+	}
 	return true
 }
 
@@ -267,15 +276,27 @@ func (f *file) look() bool {
 // whether that still has all of it.
 func (f *file) holds() bool {
 	info, err := os.Stat(f.path)
-	if err != nil || !os.SameFile(info, f.info) || info.Size() < f.size {
+	if err != nil || !os.SameFile(info, f.info) || info.Size() < f.size+int64(f.unseen) || f.hollow() {
 		return false
 	}
 	f.size, f.unseen = info.Size(), 0
 	return true
 }
 
-// ends reports whether the file that the path names ends in the last line of
-// the chain: then it was rolled, not replaced.
+// hollow reports whether what was last seen at the end of the file is gone. The
+// writer goes on where it was in a file that was cut, as `copytruncate` does
+// it, which leaves as many zeros there as it had bytes.
+func (f *file) hollow() bool {
+	if f.size == 0 {
+		return false
+	}
+	last := []byte{0}
+	_, err := f.now.file.ReadAt(last, f.size-1)
+	return err != nil || last[0] == 0
+}
+
+// ends reports whether the file that the path names is another one and ends in
+// the last line of the chain: then it was rolled, not replaced.
 func (f *file) ends(s *Sink) bool {
 	now, err := os.Open(f.path)
 	if err != nil {
@@ -283,7 +304,7 @@ func (f *file) ends(s *Sink) bool {
 	}
 	defer now.Close()
 	info, err := now.Stat()
-	if err != nil || s.last == 0 || info.Size() < int64(s.last) {
+	if err != nil || s.last == 0 || info.Size() < int64(s.last) || os.SameFile(info, f.info) {
 		return false
 	}
 	line := make([]byte, s.last)
@@ -293,23 +314,21 @@ func (f *file) ends(s *Sink) bool {
 	return hashOf(line[:len(line)-1]) == s.chain.head
 }
 
-// rolled reports whether the file that the log was in is one of those beside it
-// and the new one is yet empty: the writer's clock rolled it.
+// rolled reports whether the file that the log was in is one of those that were
+// rolled from it and the new one is yet empty: the writer's clock rolled it.
 func (f *file) rolled() bool {
 	info, err := os.Stat(f.path)
-	if err != nil || info.Size() > 0 || os.SameFile(info, f.info) {
+	if err != nil || info.Size() > 0 {
 		return false
 	}
-	entries, err := os.ReadDir(filepath.Dir(f.path))
+	names, err := logfile.Rolled(f.path)
 	if err != nil {
 		return false
 	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && os.SameFile(info, f.info) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool {
+		info, err := os.Stat(name)
+		return err == nil && os.SameFile(info, f.info)
+	})
 }
 
 // expect sees that what is written next gets into the file that the path
@@ -319,19 +338,25 @@ func (f *file) expect(s *Sink) {
 	if f.device || f.holds() {
 		return
 	}
-	if f.ends(s) || f.rolled() {
-		f.look()
+	if f.ends(s) {
+		f.look(true)
 		return
 	}
+	rolled := f.rolled()
 	writer, err := f.reopen()
 	if err != nil {
 		s.w = broken{err}
 		return
 	}
-	_ = f.writer.Close() // it is of a file that nobody finds
+	// The one before is of a file that nobody finds. Even where it rolled the
+	// log: somebody else may have given the file that name, and made another.
+	_ = f.writer.Close()
 	f.writer, s.w = writer, writer
-	f.look()
+	f.look(false)
 	s.torn = false
+	if rolled {
+		return
+	}
 	s.due = append(s.due, mark{Kind: Reopened})
 	s.each(func(l *Log) { l.events.AuditReopened() })
 }
@@ -348,11 +373,12 @@ func (f *file) wrote(s *Sink, n int, changes bool) {
 	if f.device || !changes && f.unseen < lookAfter || f.holds() || !f.ends(s) {
 		return
 	}
-	f.look()
+	f.look(true)
 	f.wake()
 }
 
-// flush puts all that was written onto the disk.
+// flush puts all that was written onto the disk. What that fails for is tried
+// again by the next: until then nothing counts as being there.
 func (f *file) flush() error {
 	if f.device {
 		return nil
@@ -364,13 +390,22 @@ func (f *file) flush() error {
 	f.old, f.made = nil, false
 	f.mu.Unlock()
 	var errs []error
+	var left []*part
 	for _, o := range old {
-		errs = append(errs, datasync(o), o.Close())
+		if err := o.sync(); err != nil {
+			errs, left = append(errs, err), append(left, o)
+			continue
+		}
+		errs = append(errs, o.file.Close())
 	}
-	errs = append(errs, datasync(now))
+	errs = append(errs, now.sync())
 	if made {
-		errs = append(errs, syncDir(filepath.Dir(f.path)))
+		err := syncDir(filepath.Dir(f.path))
+		errs, made = append(errs, err), err != nil
 	}
+	f.mu.Lock()
+	f.old, f.made = append(left, f.old...), f.made || made
+	f.mu.Unlock()
 	return errors.Join(errs...)
 }
 

@@ -335,6 +335,14 @@ func TestDeletedLogIsMadeAgain(t *testing.T) {
 		"moved":    func(path string) error { return os.Rename(path, path+".old") },
 		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, []byte("x\n"), 0o600)) },
 		"cut":      func(path string) error { return os.Truncate(path, 0) },
+		// As logrotate does it, with `create` and with `copytruncate`.
+		"moved, and another made": func(path string) error {
+			return errors.Join(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o600))
+		},
+		"cut, and as long again": func(path string) error {
+			text, err := os.ReadFile(path)
+			return errors.Join(err, os.Truncate(path, 0), os.WriteFile(path, bytes.Repeat([]byte("x"), len(text)-1), 0o600))
+		},
 	}
 	for name, harm := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -362,6 +370,53 @@ func TestDeletedLogIsMadeAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The writer goes on where it was in a file that it has made itself: cut, that
+// has zeros where the log was, and is as long as it should be.
+func TestCutLogIsNoticedBehindItsHole(t *testing.T) {
+	p := newPlace(t)
+	p.most = 4 << 10
+	_, l, end := p.open(t)
+	for p.next == 0 {
+		write(t, l, 1)
+	}
+	if err := l.WriteChange(decided()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(p.path, 0); err != nil {
+		t.Fatal(err)
+	}
+	p.most = 1 << 20
+	write(t, l, 2) // behind the hole
+	if err := l.WriteChange(decided()); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if text := read(t, p.path); !bytes.Contains(text, []byte{0, 0}) || !bytes.Contains(text, []byte(`"kind":"reopened"`)) {
+		t.Errorf("the log holds %q", bytes.Trim(text, "\x00"))
+	}
+}
+
+// Whoever moves the log to where the writer would have rolled it to, and makes
+// an empty one, does not have the next change recorded in the one he moved.
+func TestLogIsNotFollowedToWhereSomebodyMovedIt(t *testing.T) {
+	p := newPlace(t)
+	_, l, end := p.open(t)
+	write(t, l, 5)
+	if err := errors.Join(os.Rename(p.path, rolled(p.path, &p.next)), os.WriteFile(p.path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := decided()
+	r.UUID = "afterwards"
+	if err := l.WriteChange(r); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if text := read(t, p.path); !bytes.Contains(text, []byte("afterwards")) {
+		t.Errorf("the log holds %q", text)
+	}
+	sound(t, p.lines(t)) // nothing is missing: it is as if it had been rolled
 }
 
 // The log goes on under a new key once the one before has signed it, and under

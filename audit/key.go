@@ -198,7 +198,7 @@ func WriteKeys(path string, text []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	return nil
+	return syncDir(filepath.Dir(path)) // a log must not outlive its key
 }
 
 // Public is the key that checks signatures, in the form of signed notes. It
