@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/logging"
+
+	"github.com/scopegate/scopegate/audit"
 )
 
 // What a gateway itself has written answers questions, and its own
@@ -50,5 +54,28 @@ func TestAuditQuestionsToAGatewaysLog(t *testing.T) {
 	var learned lesson
 	if err := json.Unmarshal([]byte(out), &learned); err != nil || code != 0 || len(learned.Minted) == 0 || learned.Used["members.read-all"].Count != 1 {
 		t.Errorf("learn: %d %v\n%s%s", code, err, out, errs)
+	}
+}
+
+// The writer compresses nothing itself: it does not wait for the disk.
+func TestPackingIsTakenFromTheWriter(t *testing.T) {
+	no := false
+	for _, c := range []struct {
+		writer logging.FileWriter
+		want   audit.Packing
+	}{
+		{logging.FileWriter{}, audit.PackGzip},
+		{logging.FileWriter{RollCompress: &no}, audit.PackNone},
+		{logging.FileWriter{RollCompression: " ZSTD ", RollCompress: &no}, audit.PackZstd},
+		{logging.FileWriter{RollCompression: "none"}, audit.PackNone},
+		{logging.FileWriter{RollCompression: "xz"}, ""},
+	} {
+		got, err := packing(&c.writer)
+		if got != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%+v: %q, %v", c.writer, got, err)
+		}
+		if err == nil && c.writer.RollCompression != "none" {
+			t.Errorf("the writer compresses, too: %+v", c.writer)
+		}
 	}
 }

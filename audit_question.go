@@ -42,7 +42,7 @@ func (*nothingError) exitCode() int { return exitNothing }
 type logFlags struct{ configFlags }
 
 const whichLog = `The logs are the files given, each with those that were rolled from it and lie beside
-it, compressed with gzip or not; "-" is standard input. Without files they are those
+it, compressed or not; "-" is standard input. Without files they are those
 that --config names: the gateway's, and that of the commands that work without it.
 
 A line that is no record is told on standard error with its place, and passed over.`

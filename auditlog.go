@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -71,11 +72,12 @@ func (g *Gateway) openAudit(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("audit: the durable log must be `output file <path>`, not %T", mod)
 	}
-	if file.RollCompression == "zstd" {
-		return errors.New("audit: roll_compression zstd: a rolled log is read again when a gateway starts and by `scopegate audit`, which know gzip and none")
-	}
 	keepAll(file)
-	if g.logFile, err = conf.openFile(file); err != nil {
+	pack, err := packing(file)
+	if err != nil {
+		return err
+	}
+	if g.logFile, err = conf.openFile(file, pack); err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
 	if g.logFile.options != conf.options() {
@@ -125,19 +127,37 @@ func keepAll(file *logging.FileWriter) {
 	}
 }
 
+// packing takes from the writer how what it rolls is compressed, since it would
+// delete a file before the disk has the compressed one.
+func packing(file *logging.FileWriter) (audit.Packing, error) {
+	p := audit.Packing(strings.ToLower(strings.TrimSpace(file.RollCompression)))
+	switch p {
+	case audit.PackGzip, audit.PackZstd, audit.PackNone:
+	case "":
+		p = audit.PackGzip
+		if file.RollCompress != nil && !*file.RollCompress {
+			p = audit.PackNone
+		}
+	default:
+		return "", fmt.Errorf("audit: unknown roll_compression %q; expected gzip, zstd or none", file.RollCompression)
+	}
+	file.RollCompression = string(audit.PackNone)
+	return p, nil
+}
+
 // options are what takes effect only when a file is opened.
 func (a *Audit) options() string {
 	return fmt.Sprintf("%s %s %v %q", a.WriterRaw, a.durability(), a.checkpoint(), a.Key)
 }
 
-func (a *Audit) openFile(file *logging.FileWriter) (*durableLog, error) {
+func (a *Audit) openFile(file *logging.FileWriter, pack audit.Packing) (*durableLog, error) {
 	key := file.WriterKey()
 	v, _, err := auditFiles.LoadOrNew(key, func() (caddy.Destructor, error) {
 		keys, err := a.keys(file.Filename)
 		if err != nil {
 			return nil, err
 		}
-		sink, err := a.openSink(file.Filename, keys, file.OpenWriter)
+		sink, err := a.openSink(file.Filename, keys, file.OpenWriter, pack)
 		if err != nil {
 			return nil, err
 		}
@@ -149,11 +169,14 @@ func (a *Audit) openFile(file *logging.FileWriter) (*durableLog, error) {
 	return v.(*durableLog), nil //nolint:forcetypeassert // only these are stored in it
 }
 
-func (a *Audit) openSink(path string, keys *audit.Keys, open func() (io.WriteCloser, error)) (*audit.Sink, error) {
+func (a *Audit) openSink(path string, keys *audit.Keys, open func() (io.WriteCloser, error), pack audit.Packing) (*audit.Sink, error) {
 	checkpoint := a.checkpoint()
 	return audit.Open(audit.FileOptions{
 		Path: path, Open: open, Keys: keys, Durability: a.durability(),
 		Records: checkpoint.Records, Every: time.Duration(checkpoint.Every),
+		Packing: pack, Failed: func(err error) {
+			caddy.Log().Named("scopegate").Warn("an old audit log was not compressed", zap.String("file", path), zap.Error(err))
+		},
 	})
 }
 

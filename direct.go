@@ -143,7 +143,7 @@ func (d *direct) openCommandLog(name string) (*audit.Sink, error) {
 	}
 	return d.Audit.openSink(name, keys, func() (io.WriteCloser, error) {
 		return os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	})
+	}, audit.PackNone)
 }
 
 func (s *stockroom) compiled() *compiled { return s.rules }

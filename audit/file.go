@@ -69,6 +69,12 @@ type FileOptions struct {
 	Every   time.Duration
 
 	Durability Durability
+
+	// Packing is how rolled files are compressed; "" is not at all. Failed,
+	// required with it, is told where that fails: it is tried again with the
+	// next one.
+	Packing Packing
+	Failed  func(error)
 }
 
 // file is a log's file as the sink sees it. Caddy's writer, which rolls it,
@@ -95,6 +101,8 @@ type file struct {
 	kick chan struct{}
 	stop chan struct{}
 	work sync.WaitGroup
+
+	rolls chan struct{} // says that there is something to compress
 }
 
 // round is one wait for the disk, shared by all who came before it began.
@@ -106,7 +114,7 @@ type round struct {
 // Open opens a log in a file, goes on where its chain ends, and says in it what
 // the process before left undone. Close ends it.
 func Open(o FileOptions) (*Sink, error) {
-	f := &file{path: o.Path, reopen: o.Open, mode: o.Durability, kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	f := &file{path: o.Path, reopen: o.Open, mode: o.Durability, kick: make(chan struct{}, 1), stop: make(chan struct{}), rolls: make(chan struct{}, 1)}
 	var err error
 	if f.writer, err = o.Open(); err != nil {
 		return nil, err
@@ -117,6 +125,9 @@ func Open(o FileOptions) (*Sink, error) {
 	}
 	f.work.Go(f.sync)
 	f.work.Go(func() { s.watch(o.Every) })
+	if o.Packing != "" && o.Packing != PackNone && !f.device {
+		f.work.Go(func() { f.pack(o.Packing, o.Failed) })
+	}
 	return s, nil
 }
 
@@ -264,6 +275,10 @@ func (f *file) look(written bool) bool {
 	defer f.mu.Unlock()
 	if f.now != nil {
 		f.old = append(f.old, f.now)
+	}
+	select {
+	case f.rolls <- struct{}{}:
+	default:
 	}
 	f.now, f.info, f.size, f.made, f.unseen = &part{file: osFile{now}}, info, info.Size(), true, 0
 	if !written {

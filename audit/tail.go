@@ -3,14 +3,13 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/scopegate/scopegate/audit/logfile"
 )
@@ -114,12 +113,18 @@ func (t tail) begin() tail {
 // that is gone is none.
 func readEnd(window int64, files ...string) (tail, error) {
 	t := tail{index: map[string]struct{}{}}
+	var broken error
 	for _, path := range files {
-		if err := t.file(path, window); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return t, err
+		before := t.chain
+		err := t.file(path, window)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			broken = fmt.Errorf("%s: %w", path, err)
+		case t.chain != before: // what is broken is not the end
+			broken = nil
 		}
 	}
-	return t, nil
+	return t, broken
 }
 
 func (t *tail) file(path string, window int64) error {
@@ -128,12 +133,12 @@ func (t *tail) file(path string, window int64) error {
 		return err
 	}
 	defer file.Close()
-	if strings.HasSuffix(path, ".gz") {
-		unzipped, err := gzip.NewReader(file)
+	if logfile.PackedName(path) {
+		unpacked, err := logfile.Unpack(file)
 		if err != nil {
 			return err
 		}
-		return t.read(unzipped)
+		return t.read(unpacked)
 	}
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {

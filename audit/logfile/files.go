@@ -35,13 +35,13 @@ func Rolled(path string) ([]string, error) {
 	stem := strings.TrimSuffix(base, ext) + "-"
 	var found []rolled
 	for _, e := range entries {
-		plain := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".gz"), ".zst")
+		plain := plainName(e.Name())
 		middle, ok := strings.CutPrefix(strings.TrimSuffix(plain, ext), stem)
 		if !ok || !strings.HasSuffix(plain, ext) || !rolledName.MatchString(middle) || e.IsDir() {
 			continue
 		}
 		if e.Name() != plain && slices.ContainsFunc(entries, func(o fs.DirEntry) bool { return o.Name() == plain }) {
-			continue // it is being compressed: this is the beginning of it
+			continue // it was just compressed: this is not known to be on the disk yet
 		}
 		found = append(found, newRolled(filepath.Join(dir, e.Name())))
 	}
@@ -189,8 +189,10 @@ func (s *Source) open() (*Reader, io.Closer, error) {
 	}
 	file, err := s.file, error(nil)
 	if file == nil {
-		if file, err = os.Open(s.Name); errors.Is(err, fs.ErrNotExist) {
-			file, err = os.Open(s.Name + ".gz")
+		for _, ext := range []string{"", ".gz", ".zst"} {
+			if file, err = os.Open(s.Name + ext); !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
 		}
 	}
 	if err != nil {

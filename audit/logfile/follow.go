@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 )
 
 // ErrCut is of a file that became shorter while it was followed.
@@ -99,14 +98,12 @@ func (f *Follower) open() (there bool, err error) {
 		}
 		f.known = map[string]bool{}
 		for _, name := range names {
-			f.known[unpackedName(name)] = true
+			f.known[plainName(name)] = true
 		}
 		f.file, f.line, f.long, f.number, f.offset, f.read = file, nil, false, 1, 0, 0
 	}
 	return true, nil
 }
-
-func unpackedName(name string) string { return strings.TrimSuffix(name, ".gz") }
 
 // drain reads up to the end that the file has now.
 func (f *Follower) drain(do func(Line) error, fault func(*ReadError)) error {
@@ -166,7 +163,7 @@ func (f *Follower) rolled(do func(Line) error, fault func(*ReadError)) error {
 	var missed []string
 	own := -1
 	for _, name := range names {
-		if f.known[unpackedName(name)] {
+		if f.known[plainName(name)] {
 			continue
 		}
 		if same(f.file, name) {

@@ -7,9 +7,7 @@
 package logfile
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -98,8 +96,7 @@ type Reader struct {
 	size, longest int // of a block and of a line
 }
 
-// NewReader reads a log from wherever it comes. What is compressed with gzip is
-// known by how it begins, whatever its name is.
+// NewReader reads a log from wherever it comes, unpacked.
 func NewReader(name string, from io.Reader) *Reader {
 	r := &Reader{name: name, read: new(atomic.Int64), number: 1, size: blockSize, longest: MaxLine}
 	r.open(from)
@@ -107,21 +104,7 @@ func NewReader(name string, from io.Reader) *Reader {
 }
 
 func (r *Reader) open(from io.Reader) {
-	plain := bufio.NewReaderSize(counted{from, r.read}, 64<<10)
-	begin, _ := plain.Peek(4) // an error comes again
-	switch {
-	case bytes.HasPrefix(begin, []byte{0x1f, 0x8b}):
-		unzipped, err := gzip.NewReader(plain)
-		if err != nil {
-			r.err = fmt.Errorf("unpacking it: %w", noEOF(err))
-			return
-		}
-		r.from = packed{unzipped}
-	case bytes.Equal(begin, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		r.err = errors.New("it is compressed with zstd; unpack it first, and write `roll_compression gzip` for the files to come")
-	default:
-		r.from = plain
-	}
+	r.from, r.err = Unpack(counted{from, r.read})
 }
 
 // Next reads the next lines into the buffer, which may be nil and which the
@@ -232,25 +215,6 @@ func (c counted) Read(p []byte) (int, error) {
 	n, err := c.from.Read(p)
 	c.n.Add(int64(n))
 	return n, err
-}
-
-// packed says of a damaged file that it is one.
-type packed struct{ from io.Reader }
-
-func (p packed) Read(b []byte) (int, error) {
-	n, err := p.from.Read(b)
-	if err != nil && err != io.EOF { //nolint:errorlint // readers return it as it is
-		err = fmt.Errorf("unpacking it: %w", err)
-	}
-	return n, err
-}
-
-// noEOF keeps a file that ends within its head from passing for an empty one.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // Interface guards.

@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 )
 
 // seen is what a reader makes of a file, to be compared.
@@ -73,6 +74,22 @@ func zip(t testing.TB, text []byte) []byte {
 	return b.Bytes()
 }
 
+func zst(t testing.TB, text []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 // Whatever a file holds and however it comes, every line is told once, with its
 // exact place.
 func FuzzReader(f *testing.F) {
@@ -82,12 +99,15 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("x\na line that is far too long"), uint8(9), uint8(20))
 	f.Add([]byte("1234\n12345\n123456\n1234"), uint8(3), uint8(5))
 	f.Add([]byte("\x1f\x8b\x08\x00"), uint8(3), uint8(5))
+	f.Add([]byte("\x28\xb5\x2f\xfd\x00"), uint8(3), uint8(5))
 	f.Fuzz(func(t *testing.T, text []byte, size, longest uint8) {
 		sz, long := int(size)+1, int(size)+1+int(longest)
 		want := expected(string(text), long)
-		packed, _ := all(small(bytes.NewReader(zip(t, text)), sz, long))
-		if diff := cmp.Diff(want, packed); diff != "" {
-			t.Errorf("packed (-want +got):\n%s", diff)
+		for _, pack := range []func(testing.TB, []byte) []byte{zip, zst} {
+			packed, _ := all(small(bytes.NewReader(pack(t, text)), sz, long))
+			if diff := cmp.Diff(want, packed); diff != "" {
+				t.Errorf("packed (-want +got):\n%s", diff)
+			}
 		}
 		got, broken := all(small(iotest.OneByteReader(bytes.NewReader(text)), sz, long))
 		if bytes.HasPrefix(text, []byte{0x1f, 0x8b}) || bytes.HasPrefix(text, []byte{0x28, 0xb5, 0x2f, 0xfd}) {
@@ -106,8 +126,15 @@ func TestReaderTellsOfADamagedPackedFile(t *testing.T) {
 	for n := range 500 {
 		text.WriteString(strings.Repeat("x", n%97) + "\n")
 	}
-	whole, packed := expected(text.String(), 1000), zip(t, []byte(text.String()))
-	for end := 2; end < len(packed); end++ {
+	for name, pack := range map[string]func(testing.TB, []byte) []byte{"gzip": zip, "zstd": zst} {
+		t.Run(name, func(t *testing.T) { damaged(t, text.String(), pack(t, []byte(text.String()))) })
+	}
+}
+
+func damaged(t *testing.T, text string, packed []byte) {
+	t.Helper()
+	whole := expected(text, 1000)
+	for end := 4; end < len(packed); end++ {
 		got, broken := all(small(bytes.NewReader(packed[:end]), 64, 1000))
 		if broken == nil || !errors.Is(broken, io.ErrUnexpectedEOF) {
 			t.Fatalf("cut at %d: %v", end, broken)
@@ -123,14 +150,16 @@ func TestReaderTellsOfADamagedPackedFile(t *testing.T) {
 		changed := bytes.Clone(packed)
 		changed[at] ^= 0x40
 		got, broken := all(small(bytes.NewReader(changed), 64, 1000))
-		if broken == nil && at > 1 && !slices.Equal(got, whole) {
+		if broken == nil && at > 3 && !slices.Equal(got, whole) {
 			t.Errorf("a change at %d was not seen", at)
 		}
 	}
 }
 
-func TestReaderRefusesZstd(t *testing.T) {
-	if _, broken := all(NewReader("log", strings.NewReader("\x28\xb5\x2f\xfd rest"))); broken == nil || !strings.Contains(broken.Error(), "zstd") {
+// A file that asks for gigabytes to be unpacked is refused.
+func TestReaderRejectsAVastWindow(t *testing.T) {
+	vast := "\x28\xb5\x2f\xfd\x00\xb0" // 2^32 bytes
+	if _, broken := all(NewReader("log", strings.NewReader(vast+"\x09\x00\x00x"))); broken == nil || !errors.Is(broken, zstd.ErrWindowSizeExceeded) {
 		t.Errorf("%v", broken)
 	}
 }
