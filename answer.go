@@ -78,9 +78,9 @@ func (q *request) relay(resp *upstream.Response) bool {
 		h["Retry-After"] = []string{resp.RetryAfter}
 	}
 	if body, ok := resp.Whole(); ok {
-		return q.send(resp.Status, contentType(resp), body)
+		return q.send(resp.Status, q.contentType(resp), body)
 	}
-	h["Content-Type"] = contentType(resp)
+	h["Content-Type"] = q.contentType(resp)
 	if resp.ContentLength >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}
@@ -99,11 +99,8 @@ func (q *request) relay(resp *upstream.Response) bool {
 }
 
 // contentType is what upstream says, or what browsers do not look into.
-func contentType(resp *upstream.Response) []string {
-	if resp.ContentType == "" {
-		return []string{"application/octet-stream"}
-	}
-	return []string{resp.ContentType}
+func (q *request) contentType(resp *upstream.Response) []string {
+	return q.one(cmp.Or(resp.ContentType, "application/octet-stream"))
 }
 
 // buffers are what answers are copied through.
@@ -169,7 +166,7 @@ func (q *request) seal(h http.Header) {
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
 	if q.id != "" {
-		h["Scopegate-Decision-Id"] = []string{q.id}
+		h["Scopegate-Decision-Id"] = q.one(q.id)
 	}
 }
 

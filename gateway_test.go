@@ -43,16 +43,20 @@ func newWorld(t *testing.T, team string) *world {
 // newWorldWith also takes an option of the gateway.
 func newWorldWith(t *testing.T, team, option string) *world {
 	t.Helper()
-	w := &world{
-		sim: simulator.New(simulator.Options{}), key: credential.Generate(),
-		log: filepath.Join(t.TempDir(), "audit.jsonl"),
-	}
-	upstream := httptest.NewServer(w.sim)
+	sim := simulator.New(simulator.Options{})
+	upstream := httptest.NewServer(sim)
 	t.Cleanup(upstream.Close)
+	return newWorldBefore(t, upstream.URL, sim, team, option)
+}
+
+// newWorldBefore puts the gateway before this upstream.
+func newWorldBefore(t *testing.T, url string, sim *simulator.Simulator, team, option string) *world {
+	t.Helper()
+	w := &world{sim: sim, key: credential.Generate(), log: filepath.Join(t.TempDir(), "audit.jsonl")}
 	t.Setenv("SCOPEGATE_TEST_MASTER", w.sim.Master())
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	w.Gateway = parse(t, `scopegate {
-		upstream `+upstream.URL+` {
+		upstream `+url+` {
 			master_token {env.SCOPEGATE_TEST_MASTER}
 			retries 0
 		}

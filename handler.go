@@ -60,6 +60,21 @@ type told struct {
 	id                                 string // the decision's
 	team, credential, operation, scope string
 	reason                             policy.Reason
+
+	values [4]string // of the answer's headers that differ from request to request
+	used   int
+}
+
+// one is a header's value in the form that net/http wants. It lies in told,
+// since the header may outlive the request as well.
+func (t *told) one(value string) []string {
+	if t.used == len(t.values) {
+		return []string{value}
+	}
+	i := t.used
+	t.values[i] = value
+	t.used++
+	return t.values[i:t.used:t.used] // appending to it leaves the next alone
 }
 
 // ServeHTTP takes a request through the steps. It never calls the next
@@ -256,7 +271,7 @@ func (q *request) decide() *refusal {
 	q.match = q.g.rules.router.Match(q.r.Method, q.r.URL.EscapedPath())
 	q.verdict = q.g.plan.Enter(id.Team.Name, id.Name, id.Credential, q.started)
 	h := q.w.Header()
-	q.verdict.Headers(func(name, value string) { h[name] = []string{value} })
+	q.verdict.Headers(func(name, value string) { h[name] = q.one(value) })
 	h["X-Oauth-Scopes"] = q.g.grantedHeader(id.Scopes)
 
 	d := policy.Decide(id, q.match, policy.Facts{Client: q.client, Limit: q.verdict.Reason, Now: q.started})

@@ -290,7 +290,7 @@ func (q *request) answerMint(resp *upstream.Response) bool {
 	if len(q.shaped.mint.Clamped) > 0 {
 		q.w.Header().Set("Scopegate-Clamped", strings.Join(q.shaped.mint.Clamped, ", "))
 	}
-	return q.send(resp.Status, contentType(resp), body)
+	return q.send(resp.Status, q.contentType(resp), body)
 }
 
 func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, *refusal) {
@@ -325,7 +325,7 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, 
 	if no := q.prove(ctx, mint); no != nil {
 		return nil, no
 	}
-	err = mint.Live(ctx, q.owned.again.seal(resp.Status, contentType(resp)[0], body))
+	err = mint.Live(ctx, q.owned.again.seal(resp.Status, q.contentType(resp)[0], body))
 	q.settled(err)
 	if err != nil {
 		q.record.TokenID = ""

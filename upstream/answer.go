@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -40,11 +39,7 @@ func (r *Response) Whole() ([]byte, bool) { return r.body.whole() }
 // body is a scanned body that gives back what its exchange holds.
 type body struct {
 	scanned
-	ctx    context.Context //nolint:containedctx // of this exchange; it says why a read failed
-	cancel context.CancelFunc
-	f      *Forwarder
-	team   string
-	path   string
+	exchange *exchange // nil once it has ended
 }
 
 // Read reads on. Its errors but io.EOF are of type *Error.
@@ -91,37 +86,37 @@ func (b *body) Close() error {
 
 // end gives back the connection, the context and the slot, once.
 func (b *body) end() {
-	if b.f == nil {
+	if b.exchange == nil {
 		return
 	}
 	_ = b.src.Close() // what it could say, reading has said
-	b.cancel()
-	b.f.slots.give(b.team)
-	b.f = nil
+	b.exchange.end()
+	b.exchange = nil
 }
 
 // explain makes an *Error of what ended the reading, once.
 func (b *body) explain(err error) error {
 	var known *Error
 	switch {
-	case err == io.EOF, errors.As(err, &known), b.f == nil: //nolint:errorlint // as above
+	case err == io.EOF, errors.As(err, &known), b.exchange == nil: //nolint:errorlint // as above
 		return err
 	case errors.Is(err, ErrLeak):
-		b.err = b.f.leak(b.path)
+		b.err = b.exchange.f.leak(b.exchange.Path)
 	default:
-		b.err = classify(b.ctx, err, policy.UpstreamBroken)
+		b.err = classify(b.exchange.ctx, err, policy.UpstreamBroken)
 	}
 	return b.err
 }
 
 // receive takes an answer that has begun: it refuses what is not relayed and
 // holds back the beginning of what is.
-func (f *Forwarder) receive(ctx context.Context, r *Request, in *http.Response, t *token) (*Response, error) {
-	if e := f.refuse(r, in, t); e != nil {
+func (x *exchange) receive(in *http.Response, t *token) (*Response, error) {
+	if e := x.f.refuse(&x.Request, in, t); e != nil {
 		_ = in.Body.Close()
 		return nil, e
 	}
-	out := &Response{
+	out := &x.response
+	*out = Response{
 		Status:        in.StatusCode,
 		ContentType:   first(in.Header["Content-Type"]),
 		Date:          first(in.Header["Date"]),
@@ -130,7 +125,7 @@ func (f *Forwarder) receive(ctx context.Context, r *Request, in *http.Response, 
 	if in.StatusCode == http.StatusTooManyRequests {
 		out.RetryAfter = retryAfter(first(in.Header["Retry-After"]))
 	}
-	out.body.scanned = newScanned(in.Body, t)
+	out.body = body{scanned: newScanned(in.Body, t), exchange: x}
 	out.body.hold()
 	err := out.body.err
 	if err == io.EOF { //nolint:errorlint // as above
@@ -140,9 +135,9 @@ func (f *Forwarder) receive(ctx context.Context, r *Request, in *http.Response, 
 		_ = in.Body.Close()
 		out.body.release()
 		if errors.Is(err, ErrLeak) {
-			return nil, f.leak(r.Path)
+			return nil, x.f.leak(x.Path)
 		}
-		return nil, classify(ctx, err, policy.UpstreamBroken)
+		return nil, classify(x.ctx, err, policy.UpstreamBroken)
 	}
 	out.Body = &out.body
 	return out, nil

@@ -1,12 +1,10 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,8 +13,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/cenkalti/backoff/v5"
 	"github.com/sony/gobreaker/v2"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -175,142 +171,20 @@ func (f *Forwarder) Do(ctx context.Context, r Request) (*Response, error) {
 	if r.Method != http.MethodGet {
 		ctx = context.WithoutCancel(ctx)
 	}
-	ctx, cancel := context.WithTimeout(outward{ctx, f.replacer}, f.timeout)
-	resp, err := f.persist(ctx, &r)
+	x := &exchange{Request: r, f: f, outward: outward{ctx, f.replacer}, url: f.base}
+	x.url.Path = r.Path
+	x.ctx, x.cancel = context.WithTimeout(&x.outward, f.timeout)
+	resp, err := x.persist()
 	if err != nil {
-		cancel()
-		f.slots.give(r.Team)
+		x.end()
 		return nil, err
 	}
-	b := &resp.body
-	b.ctx, b.cancel, b.f, b.team, b.path = ctx, cancel, f, r.Team, r.Path
-	if _, ok := b.whole(); ok {
+	if _, ok := resp.body.whole(); ok {
 		// What is in memory needs no upstream: a caller who is slow to read
 		// it holds up nobody else.
-		b.end()
+		resp.body.end()
 	}
 	return resp, nil
-}
-
-// persist tries a request, and a read that failed in passing again, for as
-// long as the time of the exchange allows.
-func (f *Forwarder) persist(ctx context.Context, r *Request) (*Response, error) {
-	resp, err := f.try(ctx, r)
-	if err == nil || r.Method != http.MethodGet {
-		return resp, err
-	}
-	pause := backoff.ExponentialBackOff{
-		InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second,
-		Multiplier: 2, RandomizationFactor: 0.5,
-	}
-	for range f.retries {
-		var e *Error
-		if !errors.As(err, &e) || !e.retryable() || !sleep(ctx, pause.NextBackOff()) {
-			break
-		}
-		again, second := f.try(ctx, r)
-		if second == nil {
-			return again, nil
-		}
-		if errors.As(second, &e) && e.Reason == policy.UpstreamBreakerOpen {
-			break // what opened it says more
-		}
-		err = second
-	}
-	return nil, err
-}
-
-// sleep reports whether the time was left to sleep.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// try makes one attempt, if the breaker lets it.
-func (f *Forwarder) try(ctx context.Context, r *Request) (*Response, error) {
-	resp, err := f.breaker.Execute(func() (*Response, error) { return f.attempt(ctx, r) })
-	if !refused(err) {
-		return resp, err
-	}
-	if r.Revokes {
-		return f.attempt(ctx, r)
-	}
-	return nil, errBreakerOpen()
-}
-
-func (f *Forwarder) attempt(ctx context.Context, r *Request) (*Response, error) {
-	in, t, err := f.send(ctx, r)
-	if err != nil {
-		return nil, classify(ctx, err, policy.UpstreamUnreachable)
-	}
-	return f.receive(ctx, r, in, t)
-}
-
-// send is the one place where the master token meets a request: a clone that
-// nothing but the transport ever sees. It returns the token that was used,
-// which the answer is searched for.
-func (f *Forwarder) send(ctx context.Context, r *Request) (*http.Response, *token, error) {
-	t := f.master.current.Load()
-	to := f.base
-	to.Path = r.Path
-	plain := http.Request{Method: r.Method, URL: &to, Host: to.Host}
-	header := t.forms().bare
-	if len(r.Body) > 0 {
-		header = t.forms().withBody
-		plain.Body = newPayload(r.Body)
-		plain.ContentLength = int64(len(r.Body))
-		if r.Method == http.MethodGet {
-			// Lets the transport send a read again when a connection that it
-			// kept turns out to be dead. For a change it must not.
-			plain.GetBody = func() (io.ReadCloser, error) { return newPayload(r.Body), nil }
-		}
-	}
-	clone := plain.WithContext(ctx)
-	clone.Header = header
-	in, err := f.transport.RoundTrip(clone)
-	return in, t, err
-}
-
-// payload is a body in memory.
-type payload struct{ bytes.Reader }
-
-func newPayload(b []byte) *payload {
-	p := new(payload)
-	p.Reset(b)
-	return p
-}
-
-// Close does nothing: the bytes are the caller's.
-func (*payload) Close() error { return nil }
-
-// outward is the context of a request to upstream: the caller's, but for the
-// values by which Caddy's transport could let what the caller sent decide
-// where a request goes. Placeholders get a replacer that knows no request,
-// and the caller's variables stay out of reach, also because a dial may
-// outlast the request that they belong to.
-type outward struct {
-	context.Context
-	replacer *caddy.Replacer
-}
-
-// Value hides the request's values from the transport.
-func (o outward) Value(key any) any {
-	switch key {
-	case caddy.ReplacerCtxKey:
-		return o.replacer
-	case caddyhttp.VarsCtxKey:
-		return nil
-	}
-	return o.Context.Value(key)
 }
 
 // nobody is told nothing.
