@@ -15,6 +15,7 @@ import (
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/audit/logfile"
+	"github.com/scopegate/scopegate/audit/query"
 )
 
 // exitFaults is the exit code of `audit verify` for a log that was tampered
@@ -56,7 +57,8 @@ that every line follows from the one before, that the signatures are those of a
 trusted key, and that the log holds what anchors outside of it say that it held. It
 names the first line of each fault, and says which end of the log no anchor covers.
 "-" reads one log from standard input. Several logs, such as those of all replicas,
-are checked at once.
+are checked at once, each by its own key and anchors. A file that was rolled is no log
+of its own: "audit-*.gz audit.jsonl" is one.
 
 --config takes the logs, the keys and the anchors that the gateway's store holds from
 a configuration; run it as the gateway's user, with its environment.
@@ -65,8 +67,8 @@ Without --key the first key in the log is trusted, which shows damage but not wh
 the holder of that key has done. Keep the key that "audit key" prints, and
 anchors, where whoever can write the log cannot reach.
 
-Exit codes: 0 nothing was found, 1 a log could not be read, 2 called wrongly, 3 the
-logs are not what was written.`,
+Exit codes: 0 nothing was found, 1 a log could not be read and in the others nothing
+was found, 2 called wrongly, 3 a log is not what was written.`,
 		Example: `  scopegate audit verify --config /etc/scopegate/Caddyfile
   scopegate audit verify /var/log/scopegate/audit.jsonl --key "$(cat audit.pub)"
   scopegate audit verify replica-*/audit.jsonl --key @keys --anchors anchors.txt
@@ -79,7 +81,7 @@ logs are not what was written.`,
 				}
 				return v.run(cmd, args)
 			}
-			logs, err := v.configured(cmd.Context())
+			logs, err := v.configured(cmd)
 			if err != nil {
 				return err
 			}
@@ -96,50 +98,77 @@ logs are not what was written.`,
 	return cmd
 }
 
-// faultsError says that a log is not what was written.
-type faultsError struct{ logs int }
+// faultsError says that logs are not what was written. Those that could not be
+// read are told with it.
+type faultsError struct{ logs, unread int }
 
 // Error says how many.
 func (e *faultsError) Error() string {
-	return fmt.Sprintf("%d of the logs are not what was written", e.logs)
+	text := fmt.Sprintf("%d of the logs are not what was written", e.logs)
+	if e.unread > 0 {
+		text += fmt.Sprintf(", and %d could not be read", e.unread)
+	}
+	return text
 }
 
 func (*faultsError) exitCode() int { return exitFaults }
 
-func (v *verify) run(cmd *cobra.Command, logs []string) error {
+func (v *verify) run(cmd *cobra.Command, paths []string) error {
 	options, err := v.options()
 	if err != nil {
 		return err
 	}
-	known, unsound := map[string]bool{}, 0
-	for _, log := range logs {
+	known, unsound, unread := map[string]bool{}, 0, 0
+	for _, log := range logfile.Logs(cmd.InOrStdin(), paths...) {
 		report, err := v.one(cmd, log, options)
-		if err != nil {
+		if cmd.Context().Err() != nil {
 			return err
+		}
+		if err != nil { // the others are checked nevertheless
+			unread++
+			if err := v.unread(cmd, log.Name, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if known[report.Log] {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: this is the log %s once more\n", query.Shown(log.Name), query.Shown(report.Log))
 		}
 		known[report.Log] = true
 		if !report.Sound() {
 			unsound++
 		}
 		if v.config.json {
-			err = printJSON(cmd.OutOrStdout(), map[string]any{"file": log, "sound": report.Sound(), "report": report})
+			err = printJSON(cmd.OutOrStdout(), map[string]any{"file": log.Name, "sound": report.Sound(), "report": report})
 		} else {
-			printReport(cmd.OutOrStdout(), log, report)
+			printReport(cmd.OutOrStdout(), log.Name, report)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	for _, log := range absent(options.Anchors, known) {
-		if v.pruned || v.fleet && !slices.ContainsFunc(v.given, func(note string) bool { return strings.HasPrefix(note, log+"\n") }) {
-			continue // another replica's, or one that was deleted on purpose
+		if unread > 0 || v.pruned || v.fleet && !slices.ContainsFunc(v.given, func(note string) bool { return strings.HasPrefix(note, log+"\n") }) {
+			continue // one that could not be read, another replica's, or one that was deleted on purpose
 		}
 		unsound++
-		fmt.Fprintf(cmd.ErrOrStderr(), "replaced: there are anchors of a log %s, which is not among these\n", log)
+		fmt.Fprintf(cmd.ErrOrStderr(), "replaced: there are anchors of a log %s, which is not among these\n", query.Shown(log))
 	}
-	if unsound > 0 {
-		return &faultsError{unsound}
+	switch {
+	case unsound > 0:
+		return &faultsError{unsound, unread}
+	case unread > 0:
+		return fmt.Errorf("%d of the logs could not be read", unread)
 	}
+	return nil
+}
+
+// unread tells of a log that could not be read.
+func (v *verify) unread(cmd *cobra.Command, log string, err error) error {
+	if v.config.json {
+		return printJSON(cmd.OutOrStdout(), map[string]any{"file": log, "sound": false, "error": err.Error()})
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "file       %s\nverdict    NOT READ: %s\n\n", query.Shown(log), query.Shown(err.Error()))
 	return nil
 }
 
@@ -194,7 +223,7 @@ func (v *verify) options() (o audit.VerifyOptions, err error) {
 
 // configured reads which logs a configuration has, their keys, and the anchors
 // in its stores.
-func (v *verify) configured(ctx context.Context) (logs []string, err error) {
+func (v *verify) configured(cmd *cobra.Command) (logs []string, err error) {
 	found, err := v.config.load()
 	if err != nil {
 		return nil, err
@@ -212,11 +241,36 @@ func (v *verify) configured(ctx context.Context) (logs []string, err error) {
 			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
 		}
 		v.keys = append(v.keys, key)
-		if err := v.stored(ctx, l.Gateway); err != nil {
+		if err := v.stored(cmd.Context(), l.Gateway); err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
+		}
+		if logs, err = v.commands(cmd, l.Gateway, logs); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
 		}
 	}
 	return logs, nil
+}
+
+// commands adds the log of commands that work without the gateway, where there
+// is one. Whoever ran them may have kept its key elsewhere.
+func (v *verify) commands(cmd *cobra.Command, g *Gateway, logs []string) ([]string, error) {
+	own, err := (&direct{g}).commandLog()
+	if err != nil {
+		return logs, err
+	}
+	if _, err := os.Stat(own); err != nil || slices.Contains(logs, own) {
+		return logs, nil
+	}
+	if _, err := os.Stat(auditKeyFile(own)); err != nil { // and never make one
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not checked: its key is not here; verify it as the user who runs commands without the gateway\n", own)
+		return logs, nil
+	}
+	keys, err := audit.LoadKeys(auditKeyFile(own))
+	if err != nil {
+		return logs, err
+	}
+	v.keys = append(v.keys, keys.Public())
+	return append(logs, own), nil
 }
 
 // stored reads the anchors that the gateway's store has.
@@ -246,39 +300,21 @@ func (v *verify) stored(ctx context.Context, g *Gateway) error {
 }
 
 // one checks one log with all of its files.
-func (v *verify) one(cmd *cobra.Command, log string, o audit.VerifyOptions) (audit.Report, error) {
+func (v *verify) one(cmd *cobra.Command, log *logfile.Log, o audit.VerifyOptions) (audit.Report, error) {
 	check := audit.NewVerifier(o)
-	files, err := logfile.Sources(cmd.InOrStdin(), log)
+	files, err := log.Sources()
 	if err != nil {
 		return audit.Report{}, err
 	}
-	p := newProgress(cmd.ErrOrStderr(), log)
-	if err := check.Scan(cmd.Context(), files, p.read); err != nil {
-		return audit.Report{}, err
-	}
-	return check.Finish(), nil
+	m := newMeter(cmd, files)
+	err = check.Scan(cmd.Context(), files, m.progress)
+	m.clear()
+	return check.Finish(), err
 }
 
-// progress tells how far a long log was read.
-type progress struct {
-	to   io.Writer
-	file string
-	next time.Time
-}
-
-func newProgress(to io.Writer, file string) *progress {
-	return &progress{to, file, time.Now().Add(time.Second)}
-}
-
-func (p *progress) read(bytes int64) {
-	if now := time.Now(); now.After(p.next) {
-		p.next = now.Add(time.Second)
-		fmt.Fprintf(p.to, "%s: %d MB\n", p.file, bytes>>20)
-	}
-}
-
+// printReport prints what is known of a log. Whoever wrote that may have named it.
 func printReport(w io.Writer, name string, r audit.Report) {
-	fmt.Fprintf(w, "log        %s\nfile       %s\n", cmp.Or(r.Log, "(it does not say)"), name)
+	fmt.Fprintf(w, "log        %s\nfile       %s\n", query.Shown(cmp.Or(r.Log, "(it does not say)")), query.Shown(name))
 	fmt.Fprintf(w, "lines      %d to %d, records: %d, starts: %d (the process had died before %d), writes that broke off: %d\n",
 		r.First, r.Last, r.Records, r.Segments, r.Unclosed, r.Torn)
 	if r.Unchained > 0 {
@@ -296,7 +332,7 @@ func printReport(w io.Writer, name string, r audit.Report) {
 		fmt.Fprintf(w, "key        taken from the log itself; whoever has the log's key could have written all of it (--key)\n")
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%-10s %s:%d: %s\n", f.Fault, f.File, f.Line, f.Text)
+		fmt.Fprintf(w, "%-10s %s:%d: %s\n", f.Fault, query.Shown(f.File), f.Line, query.Shown(f.Text))
 	}
 	if r.More > 0 {
 		fmt.Fprintf(w, "%-10s and %d more\n", "", r.More)
@@ -305,7 +341,7 @@ func printReport(w io.Writer, name string, r audit.Report) {
 	if !r.Sound() {
 		verdict = "TAMPERED WITH"
 	}
-	fmt.Fprintf(w, "verdict    %s\n", verdict)
+	fmt.Fprintf(w, "verdict    %s\n\n", verdict)
 }
 
 // covered says up to where a log is held by a signature.
@@ -329,7 +365,9 @@ where whoever can write the log cannot reach.
 
 --rotate makes a new key, which the gateway signs with from its next start on. The
 log then says so, in a line that the old key has signed, so that whoever trusts the
-old one can check what follows.`,
+old one can check what follows.
+
+Exit codes: 0 done, 1 failed, 2 called wrongly.`,
 		Example: `  scopegate audit key --config /etc/scopegate/Caddyfile
   scopegate audit key --config Caddyfile --gateway staging --rotate`,
 		Args: cobra.NoArgs,

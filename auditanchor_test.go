@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -183,6 +184,106 @@ func TestAuditCommandsOverALog(t *testing.T) {
 	}
 	if out, told, code := askLog(t, "", "verify", "--config", config); code != 3 || !strings.Contains(out, "forged") {
 		t.Errorf("verify under another key: %d %s%s", code, out, told)
+	}
+}
+
+// chained writes a log with a key of its own, and returns its path, its public
+// key and what an anchor has of it.
+func chained(t *testing.T, records int) (path, public, anchors string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "audit.jsonl")
+	keys, err := audit.LoadKeys(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := (*Audit)(nil).openSink(path, keys, func() (io.WriteCloser, error) {
+		return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	}, audit.PackNone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := audit.New(audit.Options{Gateway: "default", Durable: sink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors = filepath.Join(t.TempDir(), "anchors")
+	sink.Anchor(anchorFile(anchors).put, deaf{})
+	for range records {
+		r := allowed("red", "listMembers", "members.read-all")
+		if err := log.Write(&r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(log.Close(), sink.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path, keys.Public(), anchors
+}
+
+// deaf hears what a log tells of anchors.
+type deaf struct{ audit.Events }
+
+func (deaf) AuditAnchored(time.Time, error) {}
+
+// Of many logs each is checked, by its own key and anchors, whatever is wrong
+// with another; and one call says of which something is wrong.
+func TestVerifyChecksManyLogs(t *testing.T) {
+	a, keyA, anchorsA := chained(t, 3)
+	b, keyB, anchorsB := chained(t, 5)
+	trust := []string{"verify", "--key", keyA, "--key", keyB, "--anchors", anchorsA, "--anchors", anchorsB}
+	edited := write(t, "edited.jsonl", strings.Replace(string(readFile(t, b)), `"red"`, `"rad"`, 1))
+	for name, c := range map[string]struct {
+		logs []string
+		code int
+		want []string
+		told string
+	}{
+		"sound":               {[]string{a, b}, 0, []string{"sound", "sound"}, ""},
+		"one edited":          {[]string{edited, a}, 3, []string{"TAMPERED WITH", "sound"}, "1 of the logs are not what was written"},
+		"one not there":       {[]string{a + "x", a, b}, 1, []string{"NOT READ: open " + a + "x", "sound", "sound"}, "1 of the logs could not be read"},
+		"not there and so on": {[]string{a + "x", edited}, 3, []string{"NOT READ", "TAMPERED WITH"}, "1 of the logs are not what was written, and 1 could not be read"},
+		"one missing":         {[]string{a}, 3, []string{"sound"}, "replaced: there are anchors of a log " + strings.Split(keyB, "+")[0]},
+		"one twice":           {[]string{a, b, write(t, "copy.jsonl", string(readFile(t, a)))}, 0, []string{"sound", "sound", "sound"}, "once more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, told, code := askLog(t, "", append(trust, c.logs...)...)
+			var got []string
+			for line := range strings.Lines(out) {
+				if verdict, ok := strings.CutPrefix(strings.TrimSpace(line), "verdict    "); ok {
+					got = append(got, verdict)
+				}
+			}
+			same := len(got) == len(c.want)
+			for i := range c.want {
+				same = same && strings.HasPrefix(got[i], c.want[i])
+			}
+			if !same || code != c.code || !strings.Contains(told, c.told) {
+				t.Errorf("%d %s%s", code, out, told)
+			}
+		})
+	}
+	out, _, code := askLog(t, "", append(trust, "--json", a+"x", a, b)...)
+	var logs []map[string]any
+	for dec := json.NewDecoder(strings.NewReader(out)); ; {
+		var log map[string]any
+		if dec.Decode(&log) != nil {
+			break
+		}
+		logs = append(logs, log)
+	}
+	if code != 1 || len(logs) != 3 || logs[0]["error"] == nil || logs[0]["sound"] != false || logs[2]["sound"] != true {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+// What a log says of itself does not move the cursor of whoever looks at it.
+func TestVerifyPrintsNothingThatMisleads(t *testing.T) {
+	name := `\u001b[2K\rverdict    sound\u202e`
+	line := `{"seq":1,"prev":"` + strings.Repeat("0", 64) + `","kind":"segment","ts":"2026-11-24T13:00:00Z","msg":"audit","log":"` + name + `","key":"` + name + `"}`
+	other := strings.Replace(line, `"log":"`, `"log":"x`, 1)
+	out, told, code := askLog(t, line+"\n"+other+"\n", "verify", "-")
+	if code != 3 || strings.ContainsAny(out+told, "\x1b\r\u202e") || !strings.Contains(out, "sound\ufffd") {
+		t.Errorf("%d %q %q", code, out, told)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +49,9 @@ func CheckKey(text string) error {
 
 var errNote = errors.New("it is not a checkpoint of an audit log")
 
-// openNote returns what a signed note says, once one of the keys has signed it.
+// openNote returns what a signed note says, once one of the keys has signed it
+// that is of the log that the note is about: who has the key of one replica
+// must not speak for another.
 func openNote(text string, keys []string) (string, error) {
 	var list []note.Verifier
 	for _, key := range keys {
@@ -65,7 +68,17 @@ func openNote(text string, keys []string) (string, error) {
 		}
 		return "", err
 	}
+	log, _, _ := strings.Cut(n.Text, "\n")
+	if !slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == log }) {
+		return "", fmt.Errorf("the key of %q has signed it, which is another log", n.Sigs[0].Name)
+	}
 	return n.Text, nil
+}
+
+// keyOf is the log that a public key is of.
+func keyOf(key string) string {
+	log, _, _ := strings.Cut(key, "+")
+	return log
 }
 
 // ParseSignature reads a checkpoint that one of the keys has signed.

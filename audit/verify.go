@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -322,8 +323,12 @@ func (v *Verifier) segment(at place, f Finding, m mark) {
 		v.find(f)
 		return
 	}
-	if !slices.Contains(v.keys, m.Key) {
+	switch {
+	case !slices.Contains(v.keys, m.Key):
 		f.Text = "the log goes on under a key that is not trusted: " + m.Key
+		v.find(f)
+	case keyOf(m.Key) != m.Log:
+		f.Text = "the log goes on under the key of another one, " + keyOf(m.Key)
 		v.find(f)
 	}
 }
@@ -396,10 +401,11 @@ func (v *Verifier) Finish() Report {
 }
 
 // Scan takes all lines of the log's files and closes them. Progress, where it is
-// not nil, is told how many bytes were read. What cannot be read is a finding;
-// the error is that of the context.
+// not nil, is told how many bytes were read. What cannot be read on is a finding;
+// the error is that of the context, or of files that could not even be opened.
 func (v *Verifier) Scan(ctx context.Context, files []logfile.Source, progress func(int64)) error {
-	return logfile.Scan(ctx, files, func(b logfile.Block) logfile.Block { return b }, func(b logfile.Block) error {
+	var closed []error
+	err := logfile.Scan(ctx, files, func(b logfile.Block) logfile.Block { return b }, func(b logfile.Block) error {
 		for line := range b.Lines() {
 			if line.Ended {
 				v.Line(line.File, line.Number, line.Text)
@@ -409,8 +415,13 @@ func (v *Verifier) Scan(ctx context.Context, files []logfile.Source, progress fu
 		}
 		return nil
 	}, logfile.Options{Progress: progress, Fault: func(f *logfile.ReadError) {
+		if f.Line == 0 {
+			closed = append(closed, f)
+			return
+		}
 		v.find(Finding{Fault: Edited, File: f.File, Line: f.Line, Text: "it cannot be read here: " + f.Err.Error()})
 	}})
+	return errors.Join(append(closed, err)...)
 }
 
 // last takes a line that lacks its newline. At the end of the log that is a

@@ -101,29 +101,87 @@ type Source struct {
 	from io.Reader
 }
 
-// Sources lists what belongs to the logs of these names, in order: of each,
-// what was rolled from it, and then the log itself. Stdin stands for stdin.
-// The sources must be read with Scan or closed with Close.
-func Sources(stdin io.Reader, paths ...string) ([]Source, error) {
-	var list []Source
-	seen := map[string]bool{}
+// rolledBy is a name that the writer gives in its own form of times.
+var rolledBy = regexp.MustCompile(`^(.+)-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}\.[0-9]{3}-(?:size|time|initial)(?:_[0-9]+)?(\.[^.]*)?$`)
+
+// logOf is the log that a file was rolled from, as its name says.
+func logOf(path string) (log string, ok bool) {
+	dir, base := filepath.Split(plainName(path))
+	m := rolledBy.FindStringSubmatch(base)
+	if m == nil {
+		return path, false
+	}
+	return dir + m[1] + m[2], true
+}
+
+// Log is a log with all files that belong to it.
+type Log struct {
+	Name  string
+	stdin io.Reader
+	parts []string // where only some that were rolled from it are asked for
+}
+
+// Logs tells which logs are meant by names of files. Stdin stands for stdin. A
+// file that was rolled from one of the others is not another log, and several
+// that were rolled from one are one.
+func Logs(stdin io.Reader, paths ...string) []*Log {
+	var list []*Log
+	logs := map[string]*Log{}
 	for _, path := range paths {
-		var more []Source
-		var err error
-		if path == Stdin {
-			more = []Source{{Name: Stdin, from: stdin}}
-		} else if more, err = sources(path); err != nil {
+		name, part := logOf(path)
+		key := filepath.Clean(name)
+		log := logs[key]
+		if log == nil {
+			log = &Log{Name: name, stdin: stdin, parts: []string{}}
+			logs[key] = log
+			list = append(list, log)
+		}
+		switch {
+		case !part:
+			log.Name, log.parts = path, nil
+		case log.parts != nil && !slices.Contains(log.parts, path):
+			log.parts = append(log.parts, path)
+		}
+	}
+	return list
+}
+
+// Sources lists what belongs to the log, in order: what was rolled from it, and
+// then the log itself. They must be read with Scan or closed with Close.
+func (l *Log) Sources() ([]Source, error) {
+	switch {
+	case l.Name == Stdin:
+		return []Source{{Name: Stdin, from: l.stdin}}, nil
+	case l.parts == nil:
+		return sources(l.Name)
+	}
+	var found []rolled
+	for _, path := range l.parts {
+		found = append(found, newRolled(path))
+	}
+	slices.SortFunc(found, rolled.compare)
+	var list []Source
+	for _, f := range found {
+		more, err := sources(f.path)
+		if err != nil {
 			Close(list)
 			return nil, err
 		}
-		for _, s := range more {
-			if clean := filepath.Clean(s.Name); !seen[clean] {
-				seen[clean] = true
-				list = append(list, s)
-			} else {
-				Close([]Source{s})
-			}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// Sources lists what belongs to the logs of these names, one behind the other.
+func Sources(stdin io.Reader, paths ...string) ([]Source, error) {
+	var list []Source
+	for _, log := range Logs(stdin, paths...) {
+		more, err := log.Sources()
+		if err != nil {
+			Close(list)
+			return nil, err
 		}
+		list = append(list, more...)
 	}
 	return list, nil
 }

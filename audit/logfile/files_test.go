@@ -114,13 +114,44 @@ func TestSourcesAreReadInOrderAndOnce(t *testing.T) {
 	text, faults := scan(t, sources)
 	want := `audit-2026-11-23T13-21-50.754-size.jsonl:1 {"ts":"2026-11-24T13:21:01Z","msg":"audit"}
 audit-2026-11-23T13-21-50.754-size.jsonl:2 no end
--:1 in
 audit-2026-11-24T13-21-50.754-size.jsonl.gz:1 {"ts":"2026-11-24T13:21:02Z","msg":"audit"}
 audit.jsonl:1 {"ts":"2026-11-24T13:21:03Z","msg":"audit"}
 audit.jsonl:2 {"ts":"2026-11-24T13:21:04Z","msg":"audit"}
+-:1 in
 `
 	if diff := cmp.Diff(want, text); diff != "" || faults != nil {
 		t.Errorf("%v (-want +got):\n%s", faults, diff)
+	}
+}
+
+// Files that were rolled from one log are that log, in their order, also where
+// the log itself is not among them.
+func TestRolledFilesAreNoLogsOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	second := put(t, dir, "a-2026-11-23T13-21-50.754-size.jsonl", at(2)) // named by another clock
+	first := put(t, dir, "a-2026-11-24T13-21-50.754-size_1.jsonl.gz", at(1))
+	other := put(t, dir, "b.jsonl", at(3))
+	rolled := put(t, dir, "b-2026-11-24T13-21-50.754-time.jsonl.zst", "")
+	logs := logfile.Logs(nil, second, other, first, rolled, first)
+	if len(logs) != 2 || logs[0].Name != filepath.Join(dir, "a.jsonl") || logs[1].Name != other {
+		t.Fatalf("%+v", logs)
+	}
+	for i, want := range []string{first + second, rolled + other} {
+		sources, err := logs[i].Sources()
+		if err != nil {
+			t.Fatal(err)
+		}
+		logfile.Close(sources)
+		got := ""
+		for _, s := range sources {
+			got += s.Name
+		}
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if _, err := logfile.Logs(nil, filepath.Join(dir, "c-2026-11-24T13-21-50.754-time.jsonl"))[0].Sources(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
 	}
 }
 
