@@ -127,7 +127,7 @@ var catalogue = mustLoad(catalogueJSON)
 type loaded struct {
 	version     string
 	scopes      []scopeRow
-	aliases     map[string]Scope // the other spellings
+	spellings   [][][]string     // of each scope its names, in words: a large configuration has globs by the thousand
 	byName      map[string]Scope // canonical names and aliases
 	names       []string         // the same, for suggestions
 	tokenScopes Set
@@ -149,12 +149,13 @@ func mustLoad(data []byte) *loaded {
 	}
 	c := &loaded{
 		version: raw.Version, scopes: raw.Scopes,
-		aliases: map[string]Scope{}, byName: map[string]Scope{},
+		byName: map[string]Scope{},
 	}
 	for i, row := range raw.Scopes {
 		s := Scope(i)
 		c.byName[row.Name] = s
 		c.names = append(c.names, row.Name)
+		c.spellings = append(c.spellings, [][]string{scopeWords(row.Name)})
 		if strings.HasPrefix(row.Name, "token.") {
 			c.tokenScopes.bits |= 1 << s
 		}
@@ -164,7 +165,8 @@ func mustLoad(data []byte) *loaded {
 		if !ok {
 			panic(fmt.Sprintf("reading the embedded catalogue: alias %q of unknown scope %q", a.Name, a.Use))
 		}
-		c.aliases[a.Name], c.byName[a.Name] = s, s
+		c.byName[a.Name] = s
+		c.spellings[s] = append(c.spellings[s], scopeWords(a.Name))
 		c.names = append(c.names, a.Name)
 	}
 	for _, row := range raw.Operations {

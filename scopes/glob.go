@@ -99,15 +99,7 @@ func singular(word string) string { return strings.TrimSuffix(word, "s") }
 
 // matchesAny tries every documented spelling of the scope.
 func matchesAny(glob []string, s Scope, fold func(string) string) bool {
-	if matches(glob, scopeWords(s.String()), fold) {
-		return true
-	}
-	for alias, of := range catalogue.aliases {
-		if of == s && matches(glob, scopeWords(alias), fold) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(catalogue.spellings[s], func(words []string) bool { return matches(glob, words, fold) })
 }
 
 func scopeWords(name string) []string {
