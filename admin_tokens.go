@@ -385,7 +385,7 @@ func (c *call) owe(rec audit.Record, do func(context.Context, *Gateway, string) 
 
 func (c *call) tokenCounts() (counts []store.TokenCount, err error) {
 	err = c.office.ledgerRows(func(r rows) error {
-		counts, err = r.TokenCounts(c.r.Context())
+		counts, err = r.TokenCounts(c.r.Context(), "")
 		return err
 	})
 	return counts, err

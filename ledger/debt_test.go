@@ -456,6 +456,27 @@ func TestCascadeAndDrain(t *testing.T) {
 	})
 }
 
+// Looking through very many tokens must not become all that a process does.
+func TestSlowLooksAreRare(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.runs(t, 10*time.Minute-5*time.Second)
+		if n := w.rows.called("stranded"); n != 40 {
+			t.Errorf("%d looks in ten minutes", n)
+		}
+		w.rows.fault = func(call string) error {
+			if call == "stranded" {
+				time.Sleep(6 * time.Second)
+			}
+			return nil
+		}
+		w.rows.calls = map[string]int{}
+		w.runs(t, 10*time.Minute-5*time.Second)
+		if n := w.rows.called("stranded"); n != 5 {
+			t.Errorf("%d looks in ten minutes that take six seconds each", n)
+		}
+	})
+}
+
 // What is owed is told as often as it is looked for, with how old it is:
 // attempts do not make it younger.
 func TestCounts(t *testing.T) {

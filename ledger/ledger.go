@@ -78,7 +78,7 @@ type Rows interface {
 	DueTokens(ctx context.Context, states []string, limit int) ([]store.Token, error)
 	MoveTokens(ctx context.Context, f store.TokenFilter, from, to, cause string) (int, error)
 	StrandedTokens(ctx context.Context, limit int) ([]store.Token, error)
-	TokenCounts(ctx context.Context) ([]store.TokenCount, error)
+	TokenCounts(ctx context.Context, aged string) ([]store.TokenCount, error)
 	Restoration(ctx context.Context) (time.Time, error)
 	EndRestoration(ctx context.Context) error
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)

@@ -229,6 +229,13 @@ func (f *faulty) FindTokens(ctx context.Context, ids, nonces []string) ([]store.
 	return f.Store.FindTokens(ctx, ids, nonces)
 }
 
+func (f *faulty) StrandedTokens(ctx context.Context, limit int) ([]store.Token, error) {
+	if err := f.fails("stranded"); err != nil {
+		return nil, err
+	}
+	return f.Store.StrandedTokens(ctx, limit)
+}
+
 // world is a ledger with its store and its account. Its time is a bubble's.
 type world struct {
 	*Ledger

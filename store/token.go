@@ -99,12 +99,11 @@ func (f TokenFilter) CheckMove(from, to string) error {
 	}
 }
 
-// TokenCount is how many tokens that are not gone share what is named.
+// TokenCount is how many tokens a team has in a state.
 type TokenCount struct {
-	Team       string
-	Credential string
-	State      string
+	Team  string
+	State string
 
 	N      int
-	Oldest time.Time // when the one came to its state that has been in it for the longest
+	Oldest time.Time // when the one came to its state that has been in it for the longest, if that was asked for
 }

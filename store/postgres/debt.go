@@ -99,10 +99,11 @@ const strandedQuery = `WITH RECURSIVE minters (credential) AS (
 	CROSS JOIN LATERAL (SELECT * FROM scopegate_tokens WHERE gateway = $1 AND state = 'live' AND credential = minter LIMIT $2) AS tokens
 	LIMIT $2`
 
-// TokenCounts counts the tokens that are not gone.
-func (s *Store) TokenCounts(ctx context.Context) (counts []store.TokenCount, err error) {
+// TokenCounts counts the tokens that are not gone, by team and state, and says
+// of one state how old they are.
+func (s *Store) TokenCounts(ctx context.Context, aged string) (counts []store.TokenCount, err error) {
 	err = s.read(ctx, "counting tokens", func(ctx context.Context) error {
-		rows, err := s.pool.Query(ctx, tokenCountsQuery, s.gateway)
+		rows, err := s.pool.Query(ctx, tokenCountsQuery, s.gateway, aged)
 		if err != nil {
 			return err
 		}
@@ -116,9 +117,9 @@ func (s *Store) TokenCounts(ctx context.Context) (counts []store.TokenCount, err
 }
 
 func readTokenCount(row pgx.CollectableRow) (c store.TokenCount, err error) {
-	err = row.Scan(&c.State, &c.Credential, &c.Team, &c.N, moment{&c.Oldest})
+	err = row.Scan(&c.Team, &c.State, &c.N, moment{&c.Oldest})
 	return c, err
 }
 
-const tokenCountsQuery = `SELECT state, credential, team, count(*), min(changed) FROM scopegate_tokens
-	WHERE gateway = $1 AND state <> 'gone' GROUP BY state, credential, team ORDER BY state, credential, team`
+const tokenCountsQuery = `SELECT team, state, count(*), min(changed) FILTER (WHERE state = $2) FROM scopegate_tokens
+	WHERE gateway = $1 AND state <> 'gone' GROUP BY team, state ORDER BY team, state`

@@ -210,7 +210,7 @@ func TestStatementsUseIndexes(t *testing.T) {
 		{"a team's live tokens", "Index Only Scan using scopegate_tokens_team", []any{postgres.TeamIDsQuery, "default", "small"}},
 		{"places of tokens", "Index Only Scan using scopegate_tokens_team", []any{postgres.TokenPlacesQuery, "default", "small", 50}},
 		{"due tokens", "scopegate_tokens_due", []any{postgres.DueQuery, "default", []string{"live", "revoking"}, 50}},
-		{"counts of tokens", "Index Only Scan using scopegate_tokens_credential", []any{postgres.TokenCountsQuery, "default"}},
+		{"counts of tokens", "Index Only Scan using scopegate_tokens_credential", []any{postgres.TokenCountsQuery, "default", "revoking"}},
 		{"move of a team", "scopegate_tokens_team", move(store.TokenFilter{Team: "small"})},
 		{"move of a credential", "scopegate_tokens_credential", move(store.TokenFilter{Credential: "key7"})},
 		{"those who minted", "Index Only Scan using scopegate_tokens_credential", []any{postgres.StrandedQuery, "default", 50}},

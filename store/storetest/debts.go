@@ -244,7 +244,7 @@ func sorted(list []string) []string {
 
 func tokenCounts(t *testing.T, open Opener) {
 	s := open(t, gateway)
-	if got, err := s.TokenCounts(t.Context()); len(got) != 0 || err != nil {
+	if got, err := s.TokenCounts(t.Context(), "live"); len(got) != 0 || err != nil {
 		t.Errorf("of nothing: %v, %v", got, err)
 	}
 	mint(t, open(t, other), token("x", "x"))
@@ -252,16 +252,21 @@ func tokenCounts(t *testing.T, open Opener) {
 	first := mint(t, s, token("a", "a"))
 	second := mint(t, s, token("b", "b"))
 	intent := mint(t, s, as("intent", token("c", "")))
-	web := mint(t, s, of("billing", "web", token("d", "d")))
+	mint(t, s, of("billing", "web", token("d", "d")))
 	support := mint(t, s, of("support", "ci", token("e", "e")))
-	adopted := mint(t, s, of("support", "", token("f", "f")))
+	mint(t, s, of("support", "", token("f", "f")))
 	count := func(row store.Token, n int) store.TokenCount {
-		return store.TokenCount{Team: row.Team, Credential: row.Credential, State: row.State, N: n, Oldest: row.Changed}
+		return store.TokenCount{Team: row.Team, State: row.State, N: n}
 	}
-	want := []store.TokenCount{count(intent, 1), count(adopted, 1), count(first, 2), count(support, 1), count(web, 1)}
+	aged := func(row store.Token, n int) store.TokenCount {
+		c := count(row, n)
+		c.Oldest = row.Changed
+		return c
+	}
+	want := []store.TokenCount{count(intent, 1), aged(first, 3), aged(support, 2)}
 	check := func() {
 		t.Helper()
-		got, err := s.TokenCounts(t.Context())
+		got, err := s.TokenCounts(t.Context(), store.TokenLive)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -277,6 +282,9 @@ func tokenCounts(t *testing.T, open Opener) {
 	if _, err = s.UpdateToken(t.Context(), as(store.TokenGone, first), nil); err != nil {
 		t.Fatal(err)
 	}
-	want[2] = count(second, 1)
+	want[1] = aged(second, 2)
 	check()
+	if got, err := s.TokenCounts(t.Context(), ""); err != nil || len(got) != len(want) || !got[1].Oldest.IsZero() {
+		t.Errorf("of no state: %v, %v", got, err)
+	}
 }

@@ -68,7 +68,7 @@ func tokenCalls(s Store, t store.Token) map[string]func(ctx context.Context) err
 			return err
 		},
 		"StrandedTokens": func(ctx context.Context) error { _, err := s.StrandedTokens(ctx, 9); return err },
-		"TokenCounts":    func(ctx context.Context) error { _, err := s.TokenCounts(ctx); return err },
+		"TokenCounts":    func(ctx context.Context) error { _, err := s.TokenCounts(ctx, t.State); return err },
 		"Answer":         func(ctx context.Context) error { _, err := s.Answer(ctx, answer(2, "").Key); return err },
 		"EndRestoration": func(ctx context.Context) error { return s.EndRestoration(ctx) },
 	}

@@ -58,7 +58,7 @@ type Store interface {
 	DueTokens(ctx context.Context, states []string, limit int) ([]store.Token, error)
 	MoveTokens(ctx context.Context, f store.TokenFilter, from, to, cause string) (int, error)
 	StrandedTokens(ctx context.Context, limit int) ([]store.Token, error)
-	TokenCounts(ctx context.Context) ([]store.TokenCount, error)
+	TokenCounts(ctx context.Context, aged string) ([]store.TokenCount, error)
 
 	Answer(ctx context.Context, key [32]byte) (store.Answer, error)
 	Secret(ctx context.Context, name string, candidate []byte) ([]byte, error)
