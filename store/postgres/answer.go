@@ -52,8 +52,7 @@ func (s *Store) Answer(ctx context.Context, key [32]byte) (a store.Answer, err e
 func (s *Store) answer(ctx context.Context, key [32]byte) (store.Answer, error) {
 	a := store.Answer{Key: key}
 	var body []byte
-	err := s.pool.QueryRow(ctx, `SELECT nonce, generation, body, sealed, until FROM scopegate_answers
-		WHERE gateway = $1 AND key = $2 AND until > clock_timestamp()`, s.gateway, key[:]).
+	err := s.pool.QueryRow(ctx, answerQuery, s.gateway, key[:]).
 		Scan(&a.Nonce, &a.Generation, &body, &a.Sealed, moment{&a.Until})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, store.ErrNotFound
@@ -66,6 +65,9 @@ func (s *Store) answer(ctx context.Context, key [32]byte) (store.Answer, error) 
 	}
 	return a, nil
 }
+
+const answerQuery = `SELECT nonce, generation, body, sealed, until FROM scopegate_answers
+	WHERE gateway = $1 AND key = $2 AND until > clock_timestamp()`
 
 // Secret returns what is kept under a name, which is the candidate if it is the
 // first. So all who ask have the same.

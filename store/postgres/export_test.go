@@ -24,6 +24,9 @@ const (
 	StrandedQuery      = strandedQuery
 	TokenCountsQuery   = tokenCountsQuery
 	ForgetAnswersQuery = forgetAnswersQuery
+	AnswerQuery        = answerQuery
+	SealQuery          = sealQuery
+	DropAnswerQuery    = dropAnswerQuery
 )
 
 // The statements that are put together from what is asked.

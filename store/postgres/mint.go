@@ -89,7 +89,7 @@ func (s *Store) UpdateToken(ctx context.Context, t store.Token, sealed []byte) (
 		if made, err = s.updateToken(ctx, tx, t); err != nil || sealed == nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `UPDATE scopegate_answers SET sealed = $3 WHERE gateway = $1 AND nonce = $2`, s.gateway, t.Nonce, sealed)
+		_, err := tx.Exec(ctx, sealQuery, s.gateway, t.Nonce, sealed)
 		return err
 	})
 	if err != nil {
@@ -97,6 +97,8 @@ func (s *Store) UpdateToken(ctx context.Context, t store.Token, sealed []byte) (
 	}
 	return made, nil
 }
+
+const sealQuery = `UPDATE scopegate_answers SET sealed = $3 WHERE gateway = $1 AND nonce = $2`
 
 func (s *Store) updateToken(ctx context.Context, tx pgx.Tx, t store.Token) (store.Token, error) {
 	made, err := readToken(tx.QueryRow(ctx, `UPDATE scopegate_tokens
@@ -142,7 +144,9 @@ func (s *Store) DropToken(ctx context.Context, nonce string, version int64, day 
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM scopegate_answers WHERE gateway = $1 AND nonce = $2`, s.gateway, nonce)
+		_, err = tx.Exec(ctx, dropAnswerQuery, s.gateway, nonce)
 		return err
 	})
 }
+
+const dropAnswerQuery = `DELETE FROM scopegate_answers WHERE gateway = $1 AND nonce = $2`

@@ -215,6 +215,9 @@ func TestStatementsUseIndexes(t *testing.T) {
 		{"move of a credential", "scopegate_tokens_credential", move(store.TokenFilter{Credential: "key7"})},
 		{"those who minted", "Index Only Scan using scopegate_tokens_credential", []any{postgres.StrandedQuery, "default", 50}},
 		{"those who minted and ended", "scopegate_credentials_pkey", []any{postgres.StrandedQuery, "default", 50}},
+		{"answer", "scopegate_answers_pkey", []any{postgres.AnswerQuery, "default", make([]byte, 32)}},
+		{"answer that is sealed", "scopegate_answers_nonce", []any{postgres.SealQuery, "default", "n7", []byte("sealed")}},
+		{"answer that will not be", "scopegate_answers_nonce", []any{postgres.DropAnswerQuery, "default", "n7"}},
 		{"old answers", "scopegate_answers_until", []any{postgres.ForgetAnswersQuery, "default", 10}},
 	}
 	for _, tt := range tests {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,11 +112,7 @@ func TestStatementsUseIndexes(t *testing.T) {
 func plan(t *testing.T, s *Store, query string) string {
 	t.Helper()
 	var b strings.Builder
-	args := make([]any, strings.Count(query, "?"))
-	if strings.Contains(query, "?3") { // of which each may be there more than once
-		args = args[:3]
-	}
-	rows, err := s.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := s.writer.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, make([]any, parameters(query))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +129,21 @@ func plan(t *testing.T, s *Store, query string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+var parameter = regexp.MustCompile(`\?(\d*)`)
+
+// parameters is how many arguments a statement takes: a question mark is the
+// one behind all before it, and one with a number that one.
+func parameters(query string) (n int) {
+	for _, m := range parameter.FindAllStringSubmatch(query, -1) {
+		if nth, err := strconv.Atoi(m[1]); err == nil {
+			n = max(n, nth)
+		} else {
+			n++
+		}
+	}
+	return n
 }
 
 // A store of an earlier version keeps what it has.

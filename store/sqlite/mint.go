@@ -88,7 +88,7 @@ func (s *Store) UpdateToken(ctx context.Context, t store.Token, sealed []byte) (
 		if made, err = s.updateToken(ctx, tx, t, now); err != nil || sealed == nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE scopegate_answers SET sealed = ? WHERE gateway = ? AND nonce = ?`, sealed, s.gateway, t.Nonce)
+		_, err := tx.ExecContext(ctx, `UPDATE scopegate_answers INDEXED BY scopegate_answers_nonce SET sealed = ? WHERE gateway = ? AND nonce = ?`, sealed, s.gateway, t.Nonce)
 		return err
 	})
 	if err != nil {
@@ -139,7 +139,7 @@ func (s *Store) DropToken(ctx context.Context, nonce string, version int64, day 
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM scopegate_answers WHERE gateway = ? AND nonce = ?`, s.gateway, nonce)
+		_, err = tx.ExecContext(ctx, `DELETE FROM scopegate_answers INDEXED BY scopegate_answers_nonce WHERE gateway = ? AND nonce = ?`, s.gateway, nonce)
 		return err
 	})
 }

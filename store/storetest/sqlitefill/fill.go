@@ -12,9 +12,9 @@ import (
 	"github.com/scopegate/scopegate/store/sqlite"
 )
 
-// Fill adds n active credentials of a team to a new store of the gateway
-// default, each with the id and the hash that next returns.
-func Fill(ctx context.Context, path, team string, n int, next func(i int) (id string, hash [32]byte)) error {
+// Fill adds n active credentials to a new store of the gateway default, each
+// with the team, the id and the hash that next returns.
+func Fill(ctx context.Context, path string, n int, next func(i int) (team, id string, hash [32]byte)) error {
 	return fill(ctx, path, func(tx *sql.Tx) error {
 		credential, err := tx.PrepareContext(ctx, `INSERT INTO scopegate_credentials
 			(gateway, id, team, name, state, note, static, created, created_by, changed, revision)
@@ -30,7 +30,7 @@ func Fill(ctx context.Context, path, team string, n int, next func(i int) (id st
 		}
 		defer generation.Close()
 		for i := range n {
-			id, hash := next(i)
+			team, id, hash := next(i)
 			if _, err := credential.ExecContext(ctx, id, team, fmt.Sprintf("c%d", i), i+1); err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ func fill(ctx context.Context, path string, rows func(tx *sql.Tx) error) (err er
 	if err := st.Close(); err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=synchronous(off)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=synchronous(off)&_pragma=cache_size(-524288)")
 	if err != nil {
 		return err
 	}

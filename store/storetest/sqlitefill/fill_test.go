@@ -21,7 +21,7 @@ func TestFilledStoreIsAStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	id := func(i int) string { return fmt.Sprintf("%012d", i) }
 	hash := func(i int) [32]byte { return sha256.Sum256([]byte(id(i))) }
-	if err := sqlitefill.Fill(t.Context(), path, "billing", 250, func(i int) (string, [32]byte) { return id(i), hash(i) }); err != nil {
+	if err := sqlitefill.Fill(t.Context(), path, 250, func(i int) (string, string, [32]byte) { return "billing", id(i), hash(i) }); err != nil {
 		t.Fatal(err)
 	}
 	st, err := sqlite.Open(t.Context(), path, "default")
