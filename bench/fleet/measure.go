@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/scopegate/scopegate/bench/rig"
@@ -168,10 +166,6 @@ func waited(ctx context.Context, one, two *rig.Gateway, mode string) (after, dur
 // rotations sends requests at a rate to both gateways while keys are rotated
 // and configurations reloaded. Callers take the new key as soon as every replica
 // knows it, as `scopegate key rotate` prints it; the old one has its overlap.
-//
-// Where Caddy replaces its listener, a new connection can end before the
-// gateway ever has a request of it. A read is then asked again, once, as proxies
-// and HTTP clients do.
 func rotations(ctx context.Context, one, two *rig.Gateway, mode string, rate int) (sent, bad, again int64, err error) {
 	c, err := create(ctx, one, mode+"-rotated")
 	if err != nil {
@@ -196,10 +190,9 @@ func rotations(ctx context.Context, one, two *rig.Gateway, mode string, rate int
 			g := []*rig.Gateway{one, two}[i%2]
 			requests.Go(func() {
 				all.Add(1)
-				status, err := g.Get(ctx, *key.Load(), rig.Path)
-				if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				status, twice, err := g.GetAgain(ctx, *key.Load(), rig.Path)
+				if twice {
 					repeated.Add(1)
-					status, err = g.Get(ctx, *key.Load(), rig.Path)
 				}
 				if err != nil || status != http.StatusOK {
 					if failed.Add(1) <= 5 {

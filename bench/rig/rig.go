@@ -229,6 +229,17 @@ func (g *Gateway) Get(ctx context.Context, key, path string) (status int, err er
 	return resp.StatusCode, err
 }
 
+// GetAgain is Get, but for what Caddy does where it replaces its listener: a
+// new connection can end before the gateway ever has a request of it. A read is
+// then asked again, once, as proxies and HTTP clients do.
+func (g *Gateway) GetAgain(ctx context.Context, key, path string) (status int, again bool, err error) {
+	status, err = g.Get(ctx, key, path)
+	if again = errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET); again {
+		status, err = g.Get(ctx, key, path)
+	}
+	return status, again, err
+}
+
 // Memory is the resident memory of the process, in bytes.
 func (g *Gateway) Memory() (int64, error) { return g.memory("VmRSS") }
 
