@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"flag"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,37 +72,55 @@ func TestQuantile(t *testing.T) {
 func measured(requests int, cost time.Duration) measurement {
 	return measurement{
 		Requests: requests, Elapsed: time.Second, CPU: time.Duration(requests) * cost,
-		P50: 2 * time.Millisecond, P99: 9 * time.Millisecond,
+		P50: 2 * time.Millisecond, P99: 9 * time.Millisecond, Memory: 50 << 20, Opened: 2,
 	}
 }
 
-// The machine that is slow for a round is slow for both: what counts is the
-// ratio within it.
-func TestJudgeTakesRatiosWithinRounds(t *testing.T) {
-	rounds := []round{
-		{Bare: measured(1000, 100*time.Microsecond), Gateway: measured(1300, 80*time.Microsecond)},
-		{Bare: measured(100, 900*time.Microsecond), Gateway: measured(130, 720*time.Microsecond)},
-		{Bare: measured(1000, 100*time.Microsecond), Gateway: measured(700, 140*time.Microsecond)},
+// outcomes are those of a run in which the gateway's CPU and memory were these
+// times the yardstick's, in the rounds.
+func outcomes(cpu float64) []outcome {
+	us := func(n float64) time.Duration { return time.Duration(n * float64(time.Microsecond)) }
+	get := outcome{Name: "get", Title: "A permitted GET", Load: "32 connections", Entries: []string{bare.name, keyed.name, scopegate.name}}
+	for _, slow := range []float64{1, 9, 1} { // the machine
+		get.Rounds = append(get.Rounds, round{
+			measured(1000, us(100*slow)), measured(500, us(200*slow)), measured(1400, us(100*slow*cpu)),
+		})
 	}
-	r := judge("as it was", rounds)
-	if math.Abs(r.CPURatio-0.8) > 1e-9 || math.Abs(r.RateRatio-1.3) > 1e-9 || !r.OK {
-		t.Errorf("got %v, %v, %v", r.CPURatio, r.RateRatio, r.OK)
+	lists := func(name string, memory int64) outcome {
+		m := measured(10, us(1000))
+		m.Memory = memory
+		return outcome{
+			Name: name, Title: "A list", Entries: []string{scopegate.name + ", passed on", scopegate.name + ", filtered"},
+			Rounds: []round{{measured(10, us(1000)), m}, {measured(10, us(1000)), m}, {measured(10, us(1000)), m}},
+		}
+	}
+	return []outcome{get, lists("list-10", 50<<20), lists("list-100k", 51<<20)}
+}
+
+// The machine that is slow for a round is slow for all: what counts is the ratio
+// within it.
+func TestRatioIsTakenWithinRounds(t *testing.T) {
+	o := outcomes(0.8)[0]
+	if cpu, rate := o.ratio(2, measurement.cost), o.ratio(2, measurement.rate); math.Abs(cpu-0.8) > 1e-9 || math.Abs(rate-1.4) > 1e-9 {
+		t.Errorf("got %v, %v", cpu, rate)
 	}
 }
 
 func TestWriteEndsInTheVerdict(t *testing.T) {
 	tests := []struct {
 		name string
-		cost time.Duration // of the gateway; the bare proxy's is 100 us
+		cpu  float64
 		want string
+		ok   bool
 	}{
-		{"cheaper", 75 * time.Microsecond, "compare: cpu_ratio=0.750 rps_ratio=2.000 goal=1.00 ok"},
-		{"as dear", 100 * time.Microsecond, "compare: cpu_ratio=1.000 rps_ratio=2.000 goal=1.00 ok"},
-		{"dearer", 120 * time.Microsecond, "compare: cpu_ratio=1.200 rps_ratio=2.000 goal=1.00 short"},
+		{"cheaper", 0.70, "compare: cpu_ratio=0.700 rps_ratio=1.400 goals=5/5 ok", true},
+		{"as dear as may be", 0.75, "compare: cpu_ratio=0.750 rps_ratio=1.400 goals=5/5 ok", true},
+		{"dearer", 0.90, "compare: cpu_ratio=0.900 rps_ratio=1.400 goals=4/5 short", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := judge("", []round{{Bare: measured(10, 100*time.Microsecond), Gateway: measured(20, tt.cost)}})
+			all := outcomes(tt.cpu)
+			r := result{Outcomes: all, Goals: judge(all)}
 			for _, asJSON := range []bool{false, true} {
 				var out bytes.Buffer
 				if err := r.write(&out, asJSON); err != nil {
@@ -107,33 +130,62 @@ func TestWriteEndsInTheVerdict(t *testing.T) {
 				if got := lines[len(lines)-1]; got != tt.want {
 					t.Errorf("JSON %v: last line %q, want %q", asJSON, got, tt.want)
 				}
-				if r.OK != strings.HasSuffix(tt.want, "ok") {
-					t.Errorf("OK is %v", r.OK)
-				}
+			}
+			if r.ok() != tt.ok {
+				t.Errorf("ok is %v", r.ok())
 			}
 		})
 	}
 }
 
 func TestJudgeRejectsWhatWasNotMeasured(t *testing.T) {
-	if r := judge("", []round{{}}); r.OK {
-		t.Errorf("a round without requests is ok: %+v", r)
+	all := outcomes(0.5)
+	all[0].Rounds = []round{{{}, {}, {}}}
+	for _, v := range judge(all[:1]) {
+		if v.OK {
+			t.Errorf("a round without requests is ok: %+v", v)
+		}
 	}
 }
 
-func TestTable(t *testing.T) {
-	r := judge("Caddy, and so on", []round{
-		{Bare: measured(8000, 100*time.Microsecond), Gateway: measured(10000, 75*time.Microsecond)},
-	})
+// A goal whose scenario or contender was renamed would never be missed.
+func TestGoalsAreMeasured(t *testing.T) {
+	names := map[string][]string{}
+	for _, s := range scenarios() {
+		for _, e := range s.entries {
+			names[s.name] = append(names[s.name], e.name())
+		}
+	}
+	for _, g := range goals {
+		if g.than == "" {
+			g.than = g.scenario
+		}
+		if !slices.Contains(names[g.scenario], g.entry) || !slices.Contains(names[g.than], g.against) {
+			t.Errorf("%q compares what is not measured", g.what)
+		}
+	}
+	if n := len(judge(outcomes(1)[:1])); n != 3 {
+		t.Errorf("with one scenario there are %d goals, want its 3", n)
+	}
+}
+
+func TestTables(t *testing.T) {
+	all := outcomes(0.75)[:1]
 	var out bytes.Buffer
-	if err := r.table(&out); err != nil {
+	if err := (result{Conditions: "Caddy, and so on", Outcomes: all, Goals: judge(all)}).tables(&out); err != nil {
 		t.Fatal(err)
 	}
 	want := `Caddy, and so on
-          median   CPU us/request   requests/s   p50 ms   p99 ms
-   reverse_proxy            100.0         8000     2.00     9.00
-       scopegate             75.0        10000     2.00     9.00
-           ratio             0.75         1.25                  
+
+get: A permitted GET, 32 connections
+                     CPU us  CPU ratio  requests/s  ratio  p50 ms  p99 ms  memory MiB  opened
+      reverse_proxy   100.0       1.00        1000   1.00    2.00    9.00          50    20.0
+  Caddy, 1,000 keys   200.0       2.00         500   0.50    2.00    9.00          50    40.0
+          scopegate    75.0       0.75        1400   1.40    2.00    9.00          50    14.3
+
+permitted GET: CPU, of bare reverse_proxy           0.75  <= 0.75  ok
+permitted GET: requests/s, of bare reverse_proxy    1.40  >= 1.30  ok
+permitted GET: CPU, of a Caddyfile with 1,000 keys  0.38  <= 0.50  ok
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
@@ -141,7 +193,8 @@ func TestTable(t *testing.T) {
 }
 
 func TestJSONHoldsEveryMeasurement(t *testing.T) {
-	r := judge("here", []round{{Bare: measured(10, time.Microsecond), Gateway: measured(20, time.Microsecond)}})
+	all := outcomes(0.75)
+	r := result{Conditions: "here", Outcomes: all, Goals: judge(all)}
 	var out bytes.Buffer
 	if err := r.json(&out); err != nil {
 		t.Fatal(err)
@@ -155,6 +208,89 @@ func TestJSONHoldsEveryMeasurement(t *testing.T) {
 	}
 }
 
+func TestMarkdownReplacesItsOwnPart(t *testing.T) {
+	all := outcomes(0.75)[:1]
+	r := result{Conditions: "Caddy, and so on", Outcomes: all, Goals: judge(all)}
+	path := filepath.Join(t.TempDir(), "page.md")
+	if err := r.writeMarkdown(path); err != nil { // a new one
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `<!-- compare -->
+Caddy, and so on.
+
+| goal | ratio | limit | |
+|---|---:|---:|---|
+| permitted GET: CPU, of bare reverse_proxy | 0.75 | <= 0.75 | ok |
+| permitted GET: requests/s, of bare reverse_proxy | 1.40 | >= 1.30 | ok |
+| permitted GET: CPU, of a Caddyfile with 1,000 keys | 0.38 | <= 0.50 | ok |
+
+**A permitted GET** (` + "`get`" + `, 32 connections)
+
+| | CPU us | CPU ratio | requests/s | ratio | p50 ms | p99 ms | memory MiB | opened |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|
+| reverse_proxy | 100.0 | 1.00 | 1000 | 1.00 | 2.00 | 9.00 | 50 | 20.0 |
+| Caddy, 1,000 keys | 200.0 | 2.00 | 500 | 0.50 | 2.00 | 9.00 | 50 | 40.0 |
+| scopegate | 75.0 | 0.75 | 1400 | 1.40 | 2.00 | 9.00 | 50 | 14.3 |
+<!-- /compare -->
+`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Error(diff)
+	}
+	around := "before\n" + begin + "old\n" + finish + "after\n"
+	if got, err := embed([]byte(around), "new\n"); err != nil || string(got) != "before\n"+begin+"new\n"+finish+"after\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	// A page that is not made for it must not be lost.
+	for _, text := range []string{"my diary\n", begin + "no end\n", "no begin\n" + finish} {
+		if got, err := embed([]byte(text), "new\n"); err == nil {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+func TestChart(t *testing.T) {
+	all := outcomes(0.75)
+	path := filepath.Join(t.TempDir(), "chart.svg")
+	if err := (result{Outcomes: all}).writeChart(path); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var svg struct {
+		XMLName xml.Name `xml:"http://www.w3.org/2000/svg svg"`
+		Text    []string `xml:"text"`
+		Rect    []struct {
+			Width string `xml:"width,attr"`
+		} `xml:"rect"`
+	}
+	if err := xml.Unmarshal(text, &svg); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	want := []string{
+		"A permitted GET: processor time of a request", "reverse_proxy = 1.00, less is better; 32 connections",
+		"scopegate", "0.75", "reverse_proxy", "1.00", "Caddy, 1,000 keys", "2.00",
+	}
+	if diff := cmp.Diff(want, svg.Text); diff != "" {
+		t.Error(diff)
+	}
+	var widths []string
+	for _, r := range svg.Rect {
+		widths = append(widths, r.Width)
+	}
+	if diff := cmp.Diff([]string{"100%", "172", "230", "460"}, widths); diff != "" {
+		t.Error(diff)
+	}
+	if err := (result{}).writeChart(path); err == nil {
+		t.Error("a chart of nothing has no error")
+	}
+}
+
 func TestParse(t *testing.T) {
 	tests := []struct {
 		name string
@@ -162,11 +298,15 @@ func TestParse(t *testing.T) {
 		want settings
 		fail bool
 	}{
-		{"defaults", nil, settings{rounds: 5, length: 6 * time.Second, conns: 32}, false},
-		{"all", []string{"--rounds", "3", "--seconds=2", "-conns", "1", "--json"}, settings{rounds: 3, length: 2 * time.Second, conns: 1, asJSON: true}, false},
+		{"defaults", nil, settings{rounds: 5, length: 2 * time.Second, conns: 32, rate: 1000}, false},
+		{"all", []string{"--rounds", "3", "--seconds=4", "-conns", "1", "--rate=9", "--only", "get,mint", "--json", "--markdown", "a.md", "--chart", "a.svg"}, settings{
+			rounds: 3, length: 4 * time.Second, conns: 1, rate: 9, only: "get,mint", asJSON: true, markdown: "a.md", chart: "a.svg",
+		}, false},
 		{"no rounds", []string{"--rounds", "0"}, settings{}, true},
 		{"no time", []string{"--seconds", "0"}, settings{}, true},
 		{"no connection", []string{"--conns", "-1"}, settings{}, true},
+		{"no rate", []string{"--rate", "0"}, settings{}, true},
+		{"no such scenario", []string{"--only", "get,put"}, settings{}, true},
 		{"a stray word", []string{"5"}, settings{}, true},
 		{"an unknown option", []string{"--fast"}, settings{}, true},
 	}
@@ -190,27 +330,51 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Neither of the two is always the first, and each has all of its time.
+// None is always the first, and each has all of its time.
 func TestTakeTurnsAlternates(t *testing.T) {
 	var order []int
-	sums, err := takeTurns(2500*time.Millisecond, func(i int, length time.Duration) (sample, error) {
+	sums, err := takeTurns(t.Context(), 3, 2500*time.Millisecond, func(i int, length time.Duration) (sample, error) {
 		order = append(order, i)
-		return sample{Elapsed: length, CPU: time.Duration(i), Took: []time.Duration{3, 1}}, nil
+		return sample{Elapsed: length, CPU: time.Duration(i), Took: []time.Duration{3, 1}, Memory: int64(len(order)), Opened: 1}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]int{0, 1, 1, 0, 0, 1}, order); diff != "" {
+	if diff := cmp.Diff([]int{0, 1, 2, 2, 1, 0, 0, 1, 2}, order); diff != "" {
 		t.Error(diff)
 	}
 	for i, s := range sums {
-		want := measurement{Requests: 6, Elapsed: 2500 * time.Millisecond, CPU: time.Duration(3 * i), P50: 1, P99: 3}
+		want := measurement{Requests: 6, Elapsed: 2500 * time.Millisecond, CPU: time.Duration(3 * i), P50: 1, P99: 3, Memory: int64(7 + i), Opened: 3}
 		if got := s.measurement(); got != want {
 			t.Errorf("%d: got %+v, want %+v", i, got, want)
 		}
 	}
 	broken := errors.New("broken")
-	if _, err := takeTurns(time.Second, func(int, time.Duration) (sample, error) { return sample{}, broken }); !errors.Is(err, broken) {
+	if _, err := takeTurns(t.Context(), 1, time.Second, func(int, time.Duration) (sample, error) { return sample{}, broken }); !errors.Is(err, broken) {
 		t.Errorf("a failed turn: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := takeTurns(ctx, 1, time.Second, func(int, time.Duration) (sample, error) { return sample{}, nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+}
+
+func TestPresentNamesWhatIsNotInstalled(t *testing.T) {
+	entries := every(permitted, bare, contender{name: "sh", program: "sh"}, contender{name: "ghost", program: "no-such-program-anywhere"})
+	list, absent := present(entries)
+	if len(list) != 2 || list[1].name() != "sh" || len(absent) != 1 || absent[0] != "ghost" {
+		t.Errorf("%d left, without %v", len(list), absent)
+	}
+}
+
+func TestCheckOwnRejectsOtherLists(t *testing.T) {
+	w := &world{own: []string{"b", "a"}}
+	for list, good := range map[string]bool{
+		`[{"id":"a"},{"id":"b"}]`: true, `[{"id":"a"}]`: false, `[{"id":"a"},{"id":"b"},{"id":"c"}]`: false, `[{"id":"a"},{"id":"a"}]`: false, `{}`: false, ``: false,
+	} {
+		if err := w.checkOwn([]byte(list)); (err == nil) != good {
+			t.Errorf("%s: %v", list, err)
+		}
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -27,8 +25,8 @@ const (
 	buildFlags = "-tags=nobadger,nomysql,nopgx"
 )
 
-// build builds the binary into a folder.
-func build(ctx context.Context, dir string) (binary string, err error) {
+// Build builds the binary into a folder.
+func Build(ctx context.Context, dir string) (binary string, err error) {
 	binary = filepath.Join(dir, "scopegate")
 	out, err := exec.CommandContext(ctx, "go", "build", buildFlags, "-o", binary, "github.com/scopegate/scopegate/cmd/scopegate").CombinedOutput()
 	if err != nil {
@@ -241,30 +239,14 @@ func (g *Gateway) GetAgain(ctx context.Context, key, path string) (status int, a
 }
 
 // Memory is the resident memory of the process, in bytes.
-func (g *Gateway) Memory() (int64, error) { return g.memory("VmRSS") }
+func (g *Gateway) Memory() (int64, error) { return memory(g.PID, "VmRSS") }
 
 // PeakMemory is the most that Memory was since the process started, or since
 // ResetPeak.
-func (g *Gateway) PeakMemory() (int64, error) { return g.memory("VmHWM") }
+func (g *Gateway) PeakMemory() (int64, error) { return PeakMemory(g.PID) }
 
 // ResetPeak makes PeakMemory count from now.
-func (g *Gateway) ResetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", g.PID), []byte("5"), 0)
-}
-
-func (g *Gateway) memory(which string) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if kib, ok := strings.CutPrefix(line, which+":"); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
-			return n << 10, err
-		}
-	}
-	return 0, fmt.Errorf("no %s in /proc", which)
-}
+func (g *Gateway) ResetPeak() error { return ResetPeak(g.PID) }
 
 var (
 	taken   = map[string]bool{}

@@ -57,7 +57,7 @@ func NewWorld(ctx context.Context) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	binary, err := build(ctx, dir)
+	binary, err := Build(ctx, dir)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
