@@ -307,7 +307,7 @@ func (v *verify) one(cmd *cobra.Command, log *logfile.Log, o audit.VerifyOptions
 		return audit.Report{}, err
 	}
 	m := newMeter(cmd, files)
-	err = check.Scan(cmd.Context(), files, m.progress)
+	err = check.Scan(cmd.Context(), files, m.progress())
 	m.clear()
 	return check.Finish(), err
 }

@@ -70,26 +70,15 @@ nothing.`,
 			if err != nil {
 				return err
 			}
-			sources, err := l.sources(cmd, args)
+			logs, err := l.logs(cmd, args)
 			if err != nil {
 				return err
 			}
-			found, out := 0, cmd.OutOrStdout()
-			_, err = ask(cmd, sources, r.findings, func(part *findings, e *query.Entry) {
-				if slices.ContainsFunc(prints, func(f []byte) bool { return bytes.Contains(e.Line.Text, f) }) {
-					part.add(e)
-				}
-			}, func(part *findings) error {
-				if part.count > 0 && found == 0 {
-					if err := r.head(out); err != nil {
-						return err
-					}
-				}
-				found += part.count
-				_, err := out.Write(part.text.Bytes())
-				return err
-			})
-			if err == nil && found == 0 {
+			p := &printed{recordFormat: *r, out: cmd.OutOrStdout(), match: func(e *query.Entry) bool {
+				return slices.ContainsFunc(prints, func(f []byte) bool { return bytes.Contains(e.Line.Text, f) })
+			}}
+			_, err = p.search(cmd, logs)
+			if err == nil && p.found == 0 {
 				err = &nothingError{"no mint in these logs has made a token with that secret"}
 			}
 			return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -84,39 +85,46 @@ func (l *logFlags) paths(files []string) ([]string, error) {
 	return paths, nil
 }
 
-func (l *logFlags) sources(cmd *cobra.Command, files []string) ([]logfile.Source, error) {
+// logs opens the logs, each with its files.
+func (l *logFlags) logs(cmd *cobra.Command, files []string) ([][]logfile.Source, error) {
 	paths, err := l.paths(files)
 	if err != nil {
 		return nil, err
 	}
-	sources, err := logfile.Sources(cmd.InOrStdin(), paths...)
-	if errors.Is(err, os.ErrNotExist) && len(files) == 0 {
-		err = fmt.Errorf("%w; where a log is by default depends on the user and on XDG_DATA_HOME", err)
+	var list [][]logfile.Source
+	for _, log := range logfile.Logs(cmd.InOrStdin(), paths...) {
+		sources, err := log.Sources()
+		if err != nil {
+			logfile.Close(slices.Concat(list...))
+			if errors.Is(err, os.ErrNotExist) && len(files) == 0 {
+				err = fmt.Errorf("%w; where a log is by default depends on the user and on XDG_DATA_HOME", err)
+			}
+			return nil, fmt.Errorf("opening the audit log: %w", err)
+		}
+		list = append(list, sources)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the audit log: %w", err)
-	}
-	return sources, nil
+	return list, nil
+}
+
+// sources opens the logs, one behind the other.
+func (l *logFlags) sources(cmd *cobra.Command, files []string) ([]logfile.Source, error) {
+	list, err := l.logs(cmd, files)
+	return slices.Concat(list...), err
 }
 
 // ask goes through the records of the logs. Its error is that of a log of which
 // not all could be read, too: then what was found is not all there is.
 func ask[T any](cmd *cobra.Command, sources []logfile.Source, begin func() T, each func(T, *query.Entry), take func(T) error) (query.Totals, error) {
 	m := newMeter(cmd, sources)
-	totals, err := query.Scan(cmd.Context(), sources, begin, each, take, logfile.Options{Fault: m.fault, Progress: m.progress})
-	m.clear()
-	if more := totals.Damaged - m.told; more > 0 {
-		fmt.Fprintf(m.to, "and %d more lines that are no records\n", more)
-	}
-	if err == nil && totals.Unread > 0 {
-		err = errors.New("not all of the log could be read")
-	}
-	return totals, err
+	totals, err := query.Scan(cmd.Context(), sources, begin, each, take, logfile.Options{Fault: m.fault, Progress: m.progress()})
+	return totals, m.end(totals, err)
 }
 
 // meter tells a person who waits how far a question is, and of what is damaged.
 type meter struct {
+	mu    sync.Mutex
 	to    io.Writer
+	read  int64
 	total int64
 	next  time.Time // zero: nobody looks
 	shown bool
@@ -139,16 +147,38 @@ func newMeter(cmd *cobra.Command, sources []logfile.Source) *meter {
 	return m
 }
 
-func (m *meter) progress(read int64) {
-	if m.next.IsZero() || time.Now().Before(m.next) {
-		return
+// progress returns what tells how much of some of the sources was read.
+func (m *meter) progress() func(int64) {
+	before := int64(0)
+	return func(read int64) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.read += read - before
+		before = read
+		if m.next.IsZero() || time.Now().Before(m.next) {
+			return
+		}
+		m.next, m.shown = time.Now().Add(progressAfter/5), true
+		fmt.Fprintf(m.to, "\rread %d of %d MB ", m.read>>20, m.total>>20)
 	}
-	m.next, m.shown = time.Now().Add(progressAfter/5), true
-	fmt.Fprintf(m.to, "\rread %d of %d MB ", read>>20, m.total>>20)
+}
+
+// end is the error of a question that is over.
+func (m *meter) end(totals query.Totals, err error) error {
+	m.clear()
+	if more := totals.Damaged - m.told; more > 0 {
+		fmt.Fprintf(m.to, "and %d more lines that are no records\n", more)
+	}
+	if err == nil && totals.Unread > 0 {
+		err = errors.New("not all of the log could be read")
+	}
+	return err
 }
 
 // clear makes room for what is printed.
 func (m *meter) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.shown {
 		m.shown = false
 		fmt.Fprint(m.to, "\r\x1b[K")
@@ -157,6 +187,8 @@ func (m *meter) clear() {
 
 func (m *meter) fault(f *logfile.ReadError) {
 	m.clear()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.told++
 	fmt.Fprintf(m.to, "%s\n", query.Shown(f.Error()))
 }

@@ -42,6 +42,10 @@ type findings struct {
 	text  bytes.Buffer
 	sheet *csv.Writer
 	count int
+
+	timed bool // to be put among those of other logs
+	times []int64
+	ends  []int // in the text
 }
 
 func (r recordFormat) findings() *findings {
@@ -62,6 +66,9 @@ func (f *findings) add(e *query.Entry) {
 	default:
 		query.TableRow(&f.text, e)
 	}
+	if f.timed {
+		f.times, f.ends = append(f.times, when(e)), append(f.ends, f.text.Len())
+	}
 }
 
 func auditSearchCommand() *cobra.Command {
@@ -69,8 +76,9 @@ func auditSearchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "search [<log>...]",
 		Short: "Finds records in audit logs",
-		Long: `Prints the records that are like all of the flags given, in the order of the log. A
-flag may have several words, by commas or by standing several times: any will do.
+		Long: `Prints the records that are like all of the flags given, in the order of the log, and of
+several logs, such as those of a fleet, in the order of their times. A flag may have
+several words, by commas or by standing several times: any will do.
 
 ` + whichLog + `
 
@@ -85,29 +93,13 @@ nothing.`,
 			if err != nil {
 				return err
 			}
-			sources, err := l.sources(cmd, args)
+			logs, err := l.logs(cmd, args)
 			if err != nil {
 				return err
 			}
-			found, out := 0, cmd.OutOrStdout()
-			totals, err := ask(cmd, sources, r.findings, func(part *findings, e *query.Entry) {
-				if filter.Match(e) {
-					part.add(e)
-				}
-			}, func(part *findings) error {
-				if part.count == 0 {
-					return nil
-				}
-				if found == 0 {
-					if err := r.head(out); err != nil {
-						return err
-					}
-				}
-				found += part.count
-				_, err := out.Write(part.text.Bytes())
-				return err
-			})
-			if err == nil && found == 0 {
+			p := &printed{recordFormat: *r, match: filter.Match, out: cmd.OutOrStdout()}
+			totals, err := p.search(cmd, logs)
+			if err == nil && p.found == 0 {
 				err = f.nothing(totals)
 			}
 			return err

@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -18,15 +19,25 @@ import (
 // lookEvery is how often a log that is followed is looked at.
 const lookEvery = 250 * time.Millisecond
 
+// atOnce bounds how many records are held to be put in order.
+const atOnce = 10_000
+
 // tail prints the last records of logs, and goes on with those that come.
 type tail struct {
 	recordFormat
 	filter query.Filter
 	meter  *meter
 	to     io.Writer
-	keep   int            // how many of the last records are printed first
-	last   []logfile.Line // these
-	live   bool           // they were printed
+	keep   int     // how many of the last records are printed first
+	last   []timed // those that wait to be printed
+	live   bool    // the first were printed
+	many   bool    // there are several logs
+}
+
+// timed is a record and when it was written.
+type timed struct {
+	at   int64
+	line logfile.Line
 }
 
 func auditTailCommand() *cobra.Command {
@@ -37,7 +48,7 @@ func auditTailCommand() *cobra.Command {
 		Use:   "tail [<log>...]",
 		Short: "Prints the last records of audit logs, and those that come",
 		Long: `Prints the last records that are like all of the flags given and, with --follow, those
-that come, until it is interrupted. It goes on over rotations: no record is missed or
+that come, until it is interrupted; of several logs in the order of their times. It goes on over rotations: no record is missed or
 printed twice, however often the log is rolled.
 
 The logs are the files given, without those that were rolled from them before. Without
@@ -80,6 +91,8 @@ there was nothing to print.`,
 
 func (t *tail) run(ctx context.Context, paths []string, follow bool, look <-chan time.Time) error {
 	var logs []*logfile.Follower
+	var first []timed
+	t.many = len(paths) > 1
 	for _, path := range paths {
 		if _, err := os.Stat(path); err != nil && !follow {
 			return fmt.Errorf("opening the audit log: %w", err)
@@ -95,7 +108,9 @@ func (t *tail) run(ctx context.Context, paths []string, follow bool, look <-chan
 				return err
 			}
 		}
+		first, t.last = append(first, t.last...), nil
 	}
+	t.last = first
 	if err := t.begin(follow); err != nil || !follow {
 		return err
 	}
@@ -110,20 +125,41 @@ func (t *tail) run(ctx context.Context, paths []string, follow bool, look <-chan
 				return err
 			}
 		}
+		if err := t.print(); err != nil {
+			return err
+		}
 	}
 }
 
 // begin prints the last records of what there was.
 func (t *tail) begin(follow bool) error {
-	t.live = true
 	if len(t.last) == 0 && !follow {
 		return &nothingError{"no record is like that in the log as it is since it was last rolled; `search` reads what was rolled, too"}
 	}
 	if err := t.head(t.to); err != nil {
 		return err
 	}
-	for _, line := range t.last {
-		if err := t.line(line); err != nil {
+	return t.print()
+}
+
+// print prints the records that wait. Of several logs they are those of one
+// look at each, and are put in the order of their times.
+func (t *tail) print() error {
+	if t.many { // one has an order of its own, whatever its clock did
+		slices.SortStableFunc(t.last, func(a, b timed) int { return cmp.Compare(a.at, b.at) })
+	}
+	if !t.live {
+		t.last = t.last[max(0, len(t.last)-t.keep):]
+	}
+	t.live = true
+	for _, one := range t.last {
+		var e query.Entry
+		if _, err := e.Parse(one.line); err != nil {
+			return err // it was parsed before
+		}
+		found := t.findings()
+		found.add(&e)
+		if _, err := t.to.Write(found.text.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -141,15 +177,13 @@ func (t *tail) line(line logfile.Line) error {
 	if !record || !t.filter.Match(&e) {
 		return nil
 	}
-	if t.live {
-		found := t.findings()
-		found.add(&e)
-		_, err := t.to.Write(found.text.Bytes())
-		return err
-	}
 	line.Text = bytes.Clone(line.Text)
-	if t.last = append(t.last, line); len(t.last) > t.keep {
+	t.last = append(t.last, timed{when(&e), line})
+	switch {
+	case !t.live && len(t.last) > t.keep:
 		t.last = t.last[1:]
+	case t.live && len(t.last) > atOnce:
+		return t.print()
 	}
 	return nil
 }

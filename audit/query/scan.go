@@ -21,10 +21,12 @@ type Totals struct {
 	Last    time.Time `json:"last,omitzero"`
 }
 
-func (t *Totals) add(o Totals) {
+// Add adds what was gone through elsewhere.
+func (t *Totals) Add(o Totals) {
 	t.Lines += o.Lines
 	t.Records += o.Records
 	t.Damaged += o.Damaged
+	t.Unread += o.Unread
 	t.span(o.First)
 	t.span(o.Last)
 }
@@ -74,7 +76,7 @@ func Scan[T any](ctx context.Context, sources []logfile.Source, begin func() T, 
 				tell(f)
 			}
 		}
-		totals.add(p.totals)
+		totals.Add(p.totals)
 		return take(p.found)
 	}, o)
 	return totals, err
