@@ -135,10 +135,9 @@ func returnBook(name string) error {
 // configuration up while requests of it still run: what they use must last
 // until the last of them has left.
 type tenure struct {
-	n    atomic.Int64 // requests inside; far below zero once ended
-	once sync.Once
-	free func() error
-	err  error
+	n     atomic.Int64 // requests inside; far below zero once ended
+	freed atomic.Bool
+	free  func() error
 }
 
 const ended = math.MinInt64 / 2
@@ -154,7 +153,7 @@ func (t *tenure) enter() bool {
 
 func (t *tenure) leave() {
 	if t.n.Add(-1) == ended {
-		t.once.Do(func() { t.err = t.free() })
+		_ = t.release() // nobody is left to be told
 	}
 }
 
@@ -165,8 +164,16 @@ func (t *tenure) end(free func() error) error {
 	if t.n.Add(ended) != ended {
 		return nil
 	}
-	t.once.Do(func() { t.err = t.free() })
-	return t.err
+	return t.release()
+}
+
+// release frees, once. It does not wait for whoever does it already: that one
+// may itself be waiting for a caller who tries to enter.
+func (t *tenure) release() error {
+	if t.freed.Swap(true) {
+		return nil
+	}
+	return t.free()
 }
 
 var errRetired = errors.New("this configuration has been replaced and no gateway of its name runs")

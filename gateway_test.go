@@ -453,6 +453,23 @@ func TestTenureFreesAfterTheLastRequest(t *testing.T) {
 	}
 }
 
+// What is freed waits for goroutines that may themselves ask to be let in: they
+// are turned away, and not made to wait for it.
+func TestTenureTurnsAwayWhileItFrees(t *testing.T) {
+	var ten tenure
+	err := ten.end(func() error {
+		answer := make(chan bool)
+		go func() { answer <- ten.enter() }()
+		if <-answer {
+			t.Error("admitted after the end")
+		}
+		return io.EOF
+	})
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("freeing failed, and the end says %v", err)
+	}
+}
+
 func TestParseClient(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "192.0.2.1:80": "192.0.2.1",
