@@ -31,6 +31,8 @@ var (
 	noStore = []string{"no-store"}
 	noSniff = []string{"nosniff"}
 	asJSON  = []string{"application/json"}
+
+	asProblem = []string{"application/problem+json"}
 )
 
 // answer passes the upstream's answer on: step 8. Only the mint answer is
@@ -173,10 +175,12 @@ func (q *request) seal(h http.Header) {
 // answerFailure writes a refusal as problem+json.
 func (q *request) answerFailure(no *refusal) {
 	q.reason = no.reason
-	h := q.w.Header()
-	no.headers(q, h)
-	body := encode(no.problem(q))
-	q.send(statusOf(no.reason), []string{"application/problem+json"}, body)
+	why := because{reason: no.reason}
+	if no.reason == policy.InsufficientScope {
+		why.scope = q.match.Operation.ScopeName()
+	}
+	no.headers(q, why)
+	q.send(statusOf(no.reason), asProblem, no.body(q.id, why))
 }
 
 // encode writes an answer of our own. It leaves < and > as they are: no

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/scopegate/scopegate/policy"
@@ -128,20 +129,17 @@ type problem struct {
 	UpstreamStatus   int    `json:"upstream_status,omitempty"`
 }
 
-func (no *refusal) problem(q *request) problem {
+func (no *refusal) problem(decision, scope string) problem {
 	o := outcomes[no.reason]
 	p := problem{
 		Type:  "https://github.com/scopegate/scopegate/blob/main/docs/reasons.md#" + no.reason.String(),
 		Title: http.StatusText(o.status), Status: o.status, Detail: no.text(),
-		Reason: no.reason.String(), DecisionID: q.id, DeniedBy: "gateway",
+		Reason: no.reason.String(), DecisionID: decision, DeniedBy: "gateway",
 		Error: no.reason.String(), ErrorDescription: no.text(),
-		Field: no.field, UpstreamStatus: no.upstreamStatus,
+		Field: no.field, ScopeNeeded: scope, UpstreamStatus: no.upstreamStatus,
 	}
 	if !no.reason.Denies() {
 		p.DeniedBy = "upstream"
-	}
-	if no.reason == policy.InsufficientScope {
-		p.ScopeNeeded = q.match.Operation.ScopeName()
 	}
 	return p
 }
@@ -154,17 +152,76 @@ func (no *refusal) text() string {
 	return text
 }
 
-// headers sets what belongs to a refusal besides its body.
-func (no *refusal) headers(q *request, h http.Header) {
-	switch o := outcomes[no.reason]; o.bearer {
+// challenge is WWW-Authenticate, nil where none goes with the reason.
+func challenge(why because) []string {
+	switch o := outcomes[why.reason]; o.bearer {
 	case "":
+		return nil
 	case "none":
 		// RFC 6750, section 3.1: no error code where no credential came.
-		h.Set("WWW-Authenticate", `Bearer realm="scopegate"`)
+		return []string{`Bearer realm="scopegate"`}
 	case "insufficient_scope":
-		h.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="scopegate", error=%q, scope=%q`, o.bearer, q.match.Operation.ScopeName()))
+		return []string{fmt.Sprintf(`Bearer realm="scopegate", error=%q, scope=%q`, o.bearer, why.scope)}
 	default:
-		h.Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="scopegate", error=%q, error_description=%q`, o.bearer, o.text))
+		return []string{fmt.Sprintf(`Bearer realm="scopegate", error=%q, error_description=%q`, o.bearer, o.text)}
+	}
+}
+
+// spoken is how a refusal is told that says no more than its reason: the same
+// each time, around the decision's id. It is made beforehand, since a stranger
+// can be refused as often as he likes.
+type spoken struct {
+	before, after string
+	challenge     []string
+}
+
+// because is what a spoken refusal depends on.
+type because struct {
+	reason policy.Reason
+	scope  string // that was needed, of InsufficientScope
+}
+
+var spokenFor = func() map[because]spoken {
+	all := map[because]spoken{}
+	for reason := range outcomes {
+		why := because{reason: reason}
+		all[why] = speak(why)
+	}
+	for _, scope := range scopes.All().Names() {
+		why := because{policy.InsufficientScope, scope}
+		all[why] = speak(why)
+	}
+	return all
+}()
+
+func speak(why because) spoken {
+	const id = "(id)"
+	before, after, _ := strings.Cut(string(encode(refuse(why.reason).problem(id, why.scope))), id)
+	return spoken{before, after, challenge(why)}
+}
+
+func (why because) spoken() spoken {
+	if s, ok := spokenFor[why]; ok {
+		return s
+	}
+	return speak(why)
+}
+
+// body is the problem, encoded.
+func (no *refusal) body(decision string, why because) []byte {
+	if no.detail != "" || no.field != "" || no.upstreamStatus != 0 {
+		return encode(no.problem(decision, why.scope))
+	}
+	s := why.spoken()
+	b := make([]byte, 0, len(s.before)+len(decision)+len(s.after))
+	return append(append(append(b, s.before...), decision...), s.after...)
+}
+
+// headers sets what belongs to a refusal besides its body.
+func (no *refusal) headers(q *request, why because) {
+	h := q.w.Header()
+	if c := why.spoken().challenge; c != nil {
+		h["Www-Authenticate"] = c
 	}
 	if no.reason == policy.MethodNotAllowed {
 		h.Set("Allow", q.match.Allow)
