@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -154,6 +155,10 @@ func (p *preflight) tokenFile(g *Gateway) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
+		// Without its path, which may be the token itself.
+		if named, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(path) {
+			err = named.Err
+		}
 		p.add("fail", "file mode", fmt.Sprintf("the master token's file cannot be read: %v", err), "make it readable for the gateway's user")
 	case info.Mode().Perm()&0o037 != 0:
 		p.add("fail", "file mode", fmt.Sprintf("%s has mode %04o: others can read the master token", path, info.Mode().Perm()), "chmod 0400 "+path)

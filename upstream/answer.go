@@ -228,7 +228,11 @@ func (f *Forwarder) rejected(r *Request, status int) {
 	})
 }
 
+// leak makes it known that an answer has the master token in it: in the log
+// once a minute, since a caller can ask for it as often as he likes.
 func (f *Forwarder) leak(path string) *Error {
-	f.logger.Error("the master token occurs in an answer of upstream, which was withheld; exchange the token", zap.String("path", path))
+	f.leaked.Do(func() {
+		f.logger.Error("the master token occurs in an answer of upstream, which was withheld; exchange the token", zap.String("path", path))
+	})
 	return &Error{Reason: policy.UpstreamLeak, Err: ErrLeak}
 }

@@ -344,3 +344,16 @@ func TestBodyBreaksOffBeforeALateLeak(t *testing.T) {
 		}
 	}
 }
+
+// Whoever finds an answer that has the token in it can ask for it at any pace:
+// the log has one line of it.
+func TestLeakIsLoggedOnceAMinute(t *testing.T) {
+	r := start(t, serve(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Debug", master) }).URL, nil)
+	for range 20 {
+		resp, err := r.Do(t.Context(), upstream.Request{Method: "GET", Path: "/api/v1/members"})
+		refused(t, resp, err, policy.UpstreamLeak)
+	}
+	if n := r.logs.FilterMessageSnippet("the master token occurs").Len(); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+}

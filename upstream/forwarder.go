@@ -49,6 +49,7 @@ type Forwarder struct {
 	events     Events
 	logger     *zap.Logger
 	complaints rate.Sometimes
+	leaked     rate.Sometimes
 	close      func() error
 }
 
@@ -76,7 +77,7 @@ func New(ctx caddy.Context, c *Config, o Options) (*Forwarder, error) {
 	f := &Forwarder{
 		replacer: caddy.NewReplacer(), timeout: c.Patience(), retries: c.retries(),
 		slots: newSlots(c.maxInFlight(), o.Teams), events: o.Events, logger: o.Logger,
-		complaints: rate.Sometimes{First: 1, Interval: time.Minute},
+		complaints: rate.Sometimes{First: 1, Interval: time.Minute}, leaked: rate.Sometimes{First: 1, Interval: time.Minute},
 	}
 	if f.events == nil {
 		f.events = nobody{}

@@ -68,6 +68,8 @@ func TestNewRejectsSources(t *testing.T) {
 		{"a variable with the whole header", "{env.SCOPEGATE_TEST_BEARER}", "", "token alone"},
 		{"a file that is missing", "{file." + dir + "/missing}", "", "no such file"},
 		{"a file that is missing, by path", "", dir + "/missing", "no such file"},
+		{"the token in the place of its path", "", master, "may be the token itself): no such file"},
+		{"the same in a placeholder", "{file." + master + "}", "", "may be the token itself): no such file"},
 		{"a file that is empty", "", write("empty", ""), "is empty"},
 		{"a file of a line end", "", write("line", "\n"), "is empty"},
 		{"a file too large", "", write("large", strings.Repeat("x", 1<<20)), "more than"},

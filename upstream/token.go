@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -86,12 +87,19 @@ func newToken(text, userAgent string) (*token, error) {
 type source struct {
 	env  string // the name of a variable, or
 	path string // of a file
+
+	// unnamed is of a file that was named by no absolute path and is not there:
+	// what stands in its place may be the token itself.
+	unnamed bool
 }
 
 // String names the source for logs and errors.
 func (s source) String() string {
-	if s.env != "" {
+	switch {
+	case s.env != "":
 		return "environment variable " + s.env
+	case s.unnamed:
+		return "the file (its name is no absolute path and is not repeated: it may be the token itself)"
 	}
 	return "file " + s.path
 }
@@ -108,7 +116,7 @@ func (s source) read() (string, error) {
 	// Looked at first, since opening a pipe would wait for a writer.
 	switch info, err := os.Stat(s.path); {
 	case err != nil:
-		return "", err
+		return "", unnamed(err)
 	case !info.Mode().IsRegular():
 		return "", errors.New("it is not a regular file")
 	}
@@ -119,6 +127,14 @@ func (s source) read() (string, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+3)) // a line end, and one more
 	return string(text), err
+}
+
+// unnamed is an error without the path, which is told with it where it may be.
+func unnamed(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }
 
 // source reads where the master token is to come from. Its errors repeat
@@ -182,5 +198,6 @@ func file(path string) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("finding the token's file: %w", err)
 	}
-	return source{path: abs}, nil
+	_, err = os.Lstat(abs)
+	return source{path: abs, unnamed: !filepath.IsAbs(path) && errors.Is(err, fs.ErrNotExist)}, nil
 }
