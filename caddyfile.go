@@ -58,6 +58,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	    expires_zone <zone>
 //	    operations   +inferred
 //	    operation    <method> <path> <scope>
+//	    coalesce
 //	    store        sqlite [<path>]
 //	    store        postgres <placeholder> [poll]
 //	    store        none
@@ -141,7 +142,8 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			g.Operations = append(g.Operations, o)
 			return nil
 		}},
-		"store": {parse: g.parseStore},
+		"coalesce": {parse: flag(&g.Coalesce)},
+		"store":    {parse: g.parseStore},
 		"store_grace": {parse: func(d *caddyfile.Dispenser) error {
 			return duration(&g.store().Grace)(d)
 		}},

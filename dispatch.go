@@ -31,9 +31,7 @@ func (g *Gateway) dispatch(ctx context.Context, rec *audit.Record, out upstream.
 	if no := last(); no != nil {
 		return nil, no, nil
 	}
-	before := time.Now()
-	resp, err := g.forward.Do(ctx, out)
-	g.meter.Upstream(rec.Operation, time.Since(before))
+	resp, err := g.send(ctx, rec, out)
 	return resp, nil, err
 }
 

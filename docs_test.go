@@ -111,6 +111,7 @@ func families(t *testing.T) map[string]string {
 	defer m.Close()
 	m.Decided("billing", "listMembers", policy.Allowed, 2, time.Millisecond)
 	m.Upstream("listMembers", time.Millisecond)
+	m.Coalesced("billing")
 	m.Mint("billing", metrics.Minted)
 	m.MasterLoaded(time.Now())
 	m.MasterExpires(time.Now())

@@ -306,6 +306,9 @@ func (q *request) exchange() *refusal {
 	if errors.Is(err, errUnrecorded) {
 		return refuse(policy.AuditUnavailable)
 	}
+	if q.record.SharedWith != "" && no == nil {
+		no = q.stands() // it left with another's, and has waited since
+	}
 	complete := false
 	defer func() { q.recordEnd(complete) }()
 	switch {

@@ -24,6 +24,7 @@ import (
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/buildinfo"
 	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/flights"
 	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/metrics"
 	"github.com/scopegate/scopegate/scopes"
@@ -65,6 +66,11 @@ type Gateway struct {
 
 	// Turns on the operations whose paths are inferred and were never seen.
 	InferredOperations bool `json:"inferred_operations,omitempty"`
+
+	// Sends reads of one team that are the same, and under way at the same
+	// time, upstream once. No answer is kept: a change, by whomever, ends the
+	// sharing of what was read before it. Default: each is sent.
+	Coalesce bool `json:"coalesce,omitempty"`
 
 	// Operations that the catalogue does not have.
 	Operations []Operation `json:"operations,omitempty"`
@@ -109,6 +115,7 @@ type Gateway struct {
 	mirrors   []io.WriteCloser
 	anchors   []func() error // end them
 	forward   *upstream.Forwarder
+	flights   *flights.Board[*upstream.Kept] // nil: each read is sent
 	inside    tenure
 }
 
@@ -169,6 +176,9 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 	}
 	g.book = bookOf(g.Name)
 	g.plan = g.book.Plan(g.rules.limits)
+	if g.Coalesce {
+		g.flights = flights.NewBoard[*upstream.Kept](&changes)
+	}
 	g.forward, err = upstream.New(ctx, g.Upstream, upstream.Options{
 		Events: g.meter, Logger: g.logger.Named("upstream"),
 		UserAgent: "scopegate/" + buildinfo.Version(), Teams: len(g.Teams),

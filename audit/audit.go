@@ -27,6 +27,8 @@
 //	decision, reason  allow or deny, and the one word that says why
 //	status            what the caller got
 //	upstream_status   what GoodAccess answered
+//	shared_with       the uuid of the request that brought the answer, where it was
+//	                  another's of the same team
 //	duration          seconds
 //	request_size      bytes of the request's body
 //	size              bytes of the answer's body

@@ -56,6 +56,7 @@ type Record struct {
 
 	Status         int
 	UpstreamStatus int
+	SharedWith     string // the decision whose exchange upstream brought the answer
 	WouldDeny      string // why it would have been refused, in shadow mode
 	Duration       time.Duration
 	RequestSize    int64 // bytes
@@ -121,6 +122,7 @@ func (r *Record) append(b []byte) []byte {
 	b = appendText(b, "would_deny", r.WouldDeny)
 	b = appendNumber(b, "status", int64(r.Status))
 	b = appendNumber(b, "upstream_status", int64(r.UpstreamStatus))
+	b = appendText(b, "shared_with", r.SharedWith)
 	if r.Duration != 0 {
 		b = strconv.AppendFloat(appendKey(b, "duration"), r.Duration.Seconds(), 'f', -1, 64)
 	}

@@ -26,6 +26,7 @@ type record struct {
 	Reason         string   `json:"reason"`
 	Status         int      `json:"status"`
 	UpstreamStatus int      `json:"upstream_status"`
+	SharedWith     string   `json:"shared_with"`
 	Size           int64    `json:"size"`
 	TokenID        string   `json:"token_id"`
 	Requested      []string `json:"requested_scopes"`

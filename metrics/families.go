@@ -31,6 +31,9 @@ var (
 		"Time from sending a request to GoodAccess until its answer was complete, retries included.",
 		[]float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		"gateway", "operation")
+	coalesced = counters("coalesced_total",
+		"Reads that were answered by what another of the same team, under way at the same time, had brought.",
+		"gateway", "team")
 	inFlight = gauges("requests_in_flight",
 		"Requests that the gateway is answering now.",
 		"gateway")
@@ -121,7 +124,7 @@ type vector interface {
 
 // vectors are all families whose series come and go with gateways.
 var vectors = []vector{
-	requests, operations, decisions, upstreams, inFlight, auditFailures, auditWrites, auditSuppressed,
+	requests, operations, decisions, upstreams, coalesced, inFlight, auditFailures, auditWrites, auditSuppressed,
 	auditSyncs, auditReserved, auditReopened, auditAnchored, auditAnchorFailures, mirrorDropped, mirrorCut, mints, breaker, masterLoaded, masterExpires, masterRejected, credentialChanges, retiredKeys,
 	wouldDeny, mintsWidened, mintsUnproven, mintShown,
 }

@@ -47,6 +47,7 @@ type Metrics struct {
 	answers   []cell[prometheus.Counter]  // by operation, decision and class
 	decisions []cell[prometheus.Observer] // by operation
 	upstreams []cell[prometheus.Observer] // by operation
+	coalesced []cell[prometheus.Counter]  // by team
 
 	inFlight                                                     prometheus.Gauge
 	auditFailures                                                prometheus.Counter
@@ -94,6 +95,7 @@ func New(reg prometheus.Registerer, gateway string, teams, operations []string) 
 	m.answers = make([]cell[prometheus.Counter], len(m.operations.list)*answerCount)
 	m.decisions = make([]cell[prometheus.Observer], len(m.operations.list))
 	m.upstreams = make([]cell[prometheus.Observer], len(m.operations.list))
+	m.coalesced = make([]cell[prometheus.Counter], len(m.teams.list))
 	m.open()
 	return m, nil
 }
@@ -142,6 +144,12 @@ func (m *Metrics) Upstream(operation string, took time.Duration) {
 	m.upstreams[op].get(m, upstreams, func() []string {
 		return []string{m.gateway, m.operations.list[op]}
 	}).Observe(took.Seconds())
+}
+
+// Coalesced counts a read that was answered by what another one brought.
+func (m *Metrics) Coalesced(team string) {
+	t := m.teams.of(team)
+	m.coalesced[t].get(m, coalesced, func() []string { return []string{m.gateway, m.teams.list[t]} }).Inc()
 }
 
 // InFlight adds to the requests that are being answered: 1 when one comes,

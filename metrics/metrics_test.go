@@ -62,6 +62,7 @@ func everyEvent(m *metrics.Metrics) {
 	m.InFlight(1)
 	m.Decided("billing", "listMembers", policy.Allowed, 2, time.Millisecond)
 	m.Upstream("listMembers", time.Second)
+	m.Coalesced("billing")
 	m.AuditWrite(time.Millisecond, nil)
 	m.AuditWrite(time.Millisecond, errors.New("disk full"))
 	m.AuditSuppressed(7)
@@ -115,6 +116,7 @@ func TestEvents(t *testing.T) {
 		"audit_failures_total 1", "audit_mirror_cut_total 1", "audit_mirror_dropped_total 1",
 		"audit_reopened_total 1", "audit_reserved_total 1", "audit_suppressed_total 7",
 		"audit_sync_duration_seconds_count 1", "audit_write_duration_seconds_count 2", "breaker_state 2",
+		`coalesced_total{team="billing"} 1`,
 		`credential_changes_total{change="create"} 0`, `credential_changes_total{change="end"} 0`,
 		`credential_changes_total{change="extend"} 0`, `credential_changes_total{change="lock"} 0`,
 		`credential_changes_total{change="narrow"} 0`, `credential_changes_total{change="resume"} 0`,
@@ -324,8 +326,8 @@ func TestLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if len(families) != 41 {
-		t.Errorf("linted %d families, want all 41", len(families))
+	if len(families) != 42 {
+		t.Errorf("linted %d families, want all 42", len(families))
 	}
 	for _, f := range families {
 		if help := f.GetHelp(); !strings.HasSuffix(help, ".") || strings.ToUpper(help[:1]) != help[:1] {
@@ -342,6 +344,7 @@ func TestEventsDoNotAllocate(t *testing.T) {
 		m.Decided("billing", "listMembers", policy.Allowed, 2, time.Millisecond)
 		m.Decided("", "", policy.NoCredential, 4, time.Millisecond)
 		m.Upstream("listMembers", time.Second)
+		m.Coalesced("billing")
 		m.AuditWrite(time.Millisecond, nil)
 		m.AuditWrite(time.Millisecond, failure)
 		m.AuditSuppressed(1)

@@ -39,6 +39,7 @@ const (
 	Decision
 	Reason
 	WouldDeny
+	SharedWith
 	TokenID
 	ExpiresAt
 	texts // those before are texts
@@ -93,6 +94,8 @@ func field(name []byte) (Field, bool) {
 		return Reason, true
 	case "would_deny":
 		return WouldDeny, true
+	case "shared_with":
+		return SharedWith, true
 	case "token_id":
 		return TokenID, true
 	case "expires_at":

@@ -17,7 +17,7 @@ import (
 var names = map[string]Field{
 	"ts": TS, "msg": Msg, "kind": Kind, "gateway": Gateway, "uuid": UUID, "phase": Phase, "team": Team, "credential": Credential,
 	"client_ip": ClientIP, "change": Change, "operator": Operator, "note": Note, "operation": Operation, "scope": Scope,
-	"decision": Decision, "reason": Reason, "would_deny": WouldDeny, "token_id": TokenID, "expires_at": ExpiresAt, "status": Status,
+	"decision": Decision, "reason": Reason, "would_deny": WouldDeny, "shared_with": SharedWith, "token_id": TokenID, "expires_at": ExpiresAt, "status": Status,
 	"upstream_status": UpstreamStatus, "generation": Generation, "suppressed": Suppressed, "requested_scopes": RequestedScopes,
 	"granted_scopes": GrantedScopes, "allowed_ips": AllowedIPs, "clamped": Clamped,
 }

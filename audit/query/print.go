@@ -106,6 +106,7 @@ var columns = []struct {
 	{"would_deny", WouldDeny},
 	{"status", Status},
 	{"upstream_status", UpstreamStatus},
+	{"shared_with", SharedWith},
 	{"token_id", TokenID},
 	{"requested_scopes", RequestedScopes},
 	{"granted_scopes", GrantedScopes},
