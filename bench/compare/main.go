@@ -12,6 +12,7 @@
 //	reverse_proxy      Caddy's, with its defaults: the yardstick
 //	reverse_proxy+log  the same with an access log in a file, and metrics
 //	Caddy, 1,000 keys  the same with the check of keys that a Caddyfile can do
+//	Caddy, keys+log    with both, and the team in the log
 //	net/http           httputil.ReverseProxy, and a map of 1,000 keys
 //	nginx, HAProxy     with a map of 1,000 keys, where they are installed
 //	scopegate          1,000 keys, limits, a store, the audit log in a file, metrics

@@ -306,12 +306,15 @@ func audited(dir string) (records int, err error) {
 	return records, err
 }
 
-// takeTurns measures each of n for a length of time, in turns of at most a
-// second: forth and back, so that none always comes first. On a machine that
-// others use, who is measured later may meet another machine.
+// turnLength is the longest that one contender is measured before the next: on a
+// machine that others use, who is measured later may meet another machine.
+const turnLength = 500 * time.Millisecond
+
+// takeTurns measures each of n for a length of time, in turns: forth and back, so
+// that none always comes first.
 func takeTurns(ctx context.Context, n int, length time.Duration, turn func(i int, length time.Duration) (sample, error)) ([]sample, error) {
 	sums := make([]sample, n)
-	for forth := true; length > 0; length, forth = length-time.Second, !forth {
+	for forth := true; length > 0; length, forth = length-turnLength, !forth {
 		for k := range n {
 			i := k
 			if !forth {
@@ -320,7 +323,7 @@ func takeTurns(ctx context.Context, n int, length time.Duration, turn func(i int
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			s, err := turn(i, min(length, time.Second))
+			s, err := turn(i, min(length, turnLength))
 			if err != nil {
 				return nil, err
 			}

@@ -44,7 +44,7 @@ func (e entry) name() string {
 const ownTokens = 5
 
 func scenarios() []scenario {
-	gets := every(permitted, bare, logged, keyed, byHand, nginx, haproxy, scopegate)
+	gets := every(permitted, bare, logged, keyed, keyedLog, byHand, nginx, haproxy, scopegate)
 	yardstick := permitted(bare)
 	yardstick.how = "permitted"
 	list := func(name, title string, n int) scenario {
