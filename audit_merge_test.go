@@ -101,3 +101,17 @@ func TestTailPutsLogsInOrder(t *testing.T) {
 		t.Errorf("%d %s%s, want %s", code, out, errs, want)
 	}
 }
+
+// Of several logs it does not matter which comes first.
+func TestReplaySpansLogs(t *testing.T) {
+	early, late := loggedFrom, loggedFrom.Add(time.Hour)
+	for _, order := range [][]time.Time{{early, late}, {late, early}} {
+		p := newReplayed()
+		for _, at := range order {
+			p.put(changeKey{team: "red"}, &verdictChange{Team: "red", Count: 1, First: at, Last: at})
+		}
+		if c := p.list()[0]; c.Count != 2 || !c.First.Equal(early) || !c.Last.Equal(late) {
+			t.Errorf("%v: %+v", order, c)
+		}
+	}
+}

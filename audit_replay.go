@@ -97,7 +97,12 @@ func (p *replayed) put(key changeKey, c *verdictChange) {
 	switch {
 	case have != nil:
 		have.Count += c.Count
-		have.Last = c.Last
+		if c.Last.After(have.Last) { // of several logs the later one may come first
+			have.Last = c.Last
+		}
+		if c.First.Before(have.First) {
+			have.First = c.First
+		}
 	case len(p.changes) < maxChanges:
 		p.changes[key] = c
 	case key.team != query.Others:

@@ -214,6 +214,13 @@ func TestAuditShow(t *testing.T) {
 		got.Today.Reason != "insufficient_scope" || len(got.Today.DecidedBy) != 1 || got.Today.DecidedBy[0] != "Caddyfile:6" {
 		t.Errorf("%d %v\n%s", code, err, out)
 	}
+	for _, reason := range []string{"insufficient_scope", "credential_suspended"} { // neither of which the configuration says
+		log := write(t, "audit.jsonl", logged(t, denied("red", "listMembers", "members.read-all", reason)))
+		out, errs, _ := askLog(t, "", "show", "u-red-listMembers", log, "--config", config)
+		if want := "decided by  Caddyfile:6; the stored credential c-red: scopegate key show c-red\n"; !strings.Contains(out, want) {
+			t.Errorf("missing %q in\n%s%s", want, out, errs)
+		}
+	}
 	if out, _, _ := askLog(t, "", "show", "u-red-getGroup", log, "--json"); !strings.Contains(out, `"today": null`) {
 		t.Errorf("%s", out)
 	}

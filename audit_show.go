@@ -127,12 +127,23 @@ func (q question) today(e *query.Entry, j *judge) *today {
 		return t
 	}
 	var held credential.Credential
-	if found, _ := q.rules.static.Find(e.Text(query.Credential), &held); found != credential.Configured {
+	found, _ := q.rules.static.Find(e.Text(query.Credential), &held) // it never fails
+	if found != credential.Configured {
 		held.Identity = policy.Identity{Team: team, Scopes: team.Scopes}
 	}
 	q.caller = &held
 	t.DecidedBy = q.decidedBy(reason, e.Text(query.Scope))
+	if found != credential.Configured && j.stored && (r.gap == gapCredential || ownReasons[reason]) {
+		id := query.Shown(e.Text(query.Credential))
+		t.DecidedBy = append(t.DecidedBy, "the stored credential "+id+": scopegate key show "+id)
+	}
 	return t
+}
+
+// ownReasons are those for which a credential itself is refused.
+var ownReasons = map[policy.Reason]bool{
+	policy.CredentialExpired: true, policy.CredentialNotYetValid: true,
+	policy.CredentialRevoked: true, policy.CredentialSuspended: true,
 }
 
 // policyOf is what was said of the one record that is a decision.
