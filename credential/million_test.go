@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/store"
 )
 
@@ -61,5 +62,33 @@ func BenchmarkMillion(b *testing.B) {
 		b.ReportMetric(float64(time.Since(start).Nanoseconds())/n, "ns/find")
 		cache.ForgetAll()
 		runtime.KeepAlive(ids)
+	}
+}
+
+// BenchmarkStatic says what the index of a configuration's credentials takes
+// for each.
+func BenchmarkStatic(b *testing.B) {
+	const n = 10_000
+	for b.Loop() {
+		list := make([]*credential.Credential, n)
+		for i := range list {
+			key := credential.Generate()
+			list[i] = &credential.Credential{
+				Identity:  policy.Identity{Team: billing, Name: fmt.Sprintf("ci-%d", i), Scopes: billing.Scopes},
+				Verifiers: []credential.Verifier{key.Verifier()}, State: credential.Active,
+			}
+		}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		static, err := credential.NewStatic(list)
+		if err != nil {
+			b.Fatal(err)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "heap-bytes/credential")
+		runtime.KeepAlive(static)
+		runtime.KeepAlive(list)
 	}
 }
