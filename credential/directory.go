@@ -45,7 +45,7 @@ func (d *Directory) Find(id string, into *Credential) (Found, error) {
 		r.fill(id, d.teams, into)
 		return Stored, nil
 	case fixed != nil:
-		*into = *fixed
+		fixed.as(id, into)
 		into.override(&r)
 		return Configured, nil
 	default:

@@ -8,9 +8,10 @@ import (
 // Static is a Lookup over credentials that are all known beforehand.
 type Static struct{ byID map[string]*Credential }
 
-// NewStatic indexes credentials by the ids of their keys. What Find gives is
-// a copy whose Identity.Credential is the id that was asked for, so that
-// records tell which of two keys a team still uses. Two credentials may not
+// NewStatic indexes credentials by the ids of their keys; they are not to be
+// changed any more. What Find gives is a copy whose Identity.Credential is the
+// id that was asked for, so that records tell which of two keys a team still
+// uses. Two credentials may not
 // share an id: the records could not tell them apart.
 func NewStatic(list []*Credential) (*Static, error) {
 	s := &Static{make(map[string]*Credential, len(list))}
@@ -30,9 +31,7 @@ func NewStatic(list []*Credential) (*Static, error) {
 			if other, taken := s.byID[v.ID]; taken {
 				return nil, fmt.Errorf("%s and %s have keys of one id, %s; make a key of its own for each with `scopegate key generate`", named(other), named(c), v.ID)
 			}
-			known := *c
-			known.Identity.Credential = v.ID
-			s.byID[v.ID] = &known
+			s.byID[v.ID] = c
 		}
 	}
 	return s, nil
@@ -45,8 +44,19 @@ func (s *Static) Find(id string, into *Credential) (Found, error) {
 		*into = Credential{}
 		return Unknown, nil
 	}
-	*into = *c
+	c.as(id, into)
 	return Configured, nil
+}
+
+// as gives a copy whose id is that of one of its keys. The text is the
+// configuration's: the caller's is a part of the header with the secret in it.
+func (c *Credential) as(id string, into *Credential) {
+	*into = *c
+	for i := range c.Verifiers {
+		if c.Verifiers[i].ID == id {
+			into.Identity.Credential = c.Verifiers[i].ID
+		}
+	}
 }
 
 // Ended lists the ids of those that are revoked or have expired.
