@@ -17,7 +17,7 @@ const (
 	sweepEvery = 15 * time.Second
 	// sweepShare is how long they are apart at least, in what one takes: among a
 	// million tokens, each of another credential, that is seconds.
-	sweepShare = 20
+	sweepShare = 100
 	// batch is how many rows are dealt with before anything else is looked at.
 	batch = 32
 	// turn is for how long a replica takes the queue. It is longer than any

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,7 @@ import (
 
 // reloaded is what was seen while a configuration was loaded again and again.
 type reloaded struct {
-	took                []time.Duration // sorted
+	took                []time.Duration
 	sent, again, failed int64
 }
 
@@ -54,7 +53,6 @@ func (c *contender) reload(ctx context.Context, s settings) (r reloaded, err err
 	}
 	close(end)
 	all.Wait()
-	slices.Sort(r.took)
 	r.sent, r.again, r.failed = sent.Load(), again.Load(), failed.Load()
 	return r, err
 }
