@@ -283,6 +283,13 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	r.cache = credential.NewCache(db, r.meter)
 	host, _ := os.Hostname()
 	id := uuid.Must(uuid.NewV7()).String()
+	// The member tells the ledger what has changed, from the moment that it
+	// joins; the ledger asks the member only once it runs.
+	now := func() time.Time { return r.member.Now() }
+	r.ledger = ledger.New(ledger.Options{
+		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, now}, Now: now, Holder: id, Warn: warn,
+		Skewed: func() bool { return r.member.Skewed() },
+	})
 	r.member = fleet.Join(db, fleet.Options{
 		ID: id, Host: host, Version: buildinfo.Version(),
 		Grace: time.Duration(conf.Grace),
@@ -290,8 +297,12 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 			for _, c := range list {
 				r.cache.Forget(c.ID)
 			}
+			r.ledger.Changed()
 		},
-		Reset:  r.cache.ForgetAll,
+		Reset: func() {
+			r.cache.ForgetAll()
+			r.ledger.Changed()
+		},
 		Events: fleetEvents{r.meter, r.book},
 		Warn:   warn,
 	})
@@ -299,9 +310,6 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	r.end = cancel
 	r.usage = credential.NewUsage(db, func(err error) { warn("the last uses of credentials could not be stored", err) })
 	r.errands = newErrands(gateway)
-	r.ledger = ledger.New(ledger.Options{
-		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, r.member}, Now: r.member.Now, Holder: id, Warn: warn, Skewed: r.member.Skewed,
-	})
 	r.running.Go(func() { r.usage.Run(work) })
 	r.running.Go(func() { r.errands.run(work) })
 	r.running.Go(func() { r.ledger.Run(work) })
@@ -326,8 +334,8 @@ func (e fleetEvents) Replicas(live int) {
 
 // ledgerEvents shows the state of the ledger.
 type ledgerEvents struct {
-	meter  *metrics.Store
-	member *fleet.Member
+	meter *metrics.Store
+	now   func() time.Time
 }
 
 // Tokens takes how many tokens there are.
@@ -338,7 +346,7 @@ func (e ledgerEvents) Tokens(counts []store.TokenCount) {
 		groups[group{c.Team, c.State}] += c.N
 		if c.State == ledger.Revoking {
 			owed += c.N
-			oldest = max(oldest, e.member.Now().Sub(c.Oldest))
+			oldest = max(oldest, e.now().Sub(c.Oldest))
 		}
 	}
 	list := make([]metrics.LedgerCount, 0, len(groups))

@@ -15,8 +15,8 @@ const (
 	lookEvery = time.Second
 	// sweepEvery is how often what should be owed is looked for, and counted.
 	sweepEvery = 15 * time.Second
-	// sweepShare is how long they are apart at least, in what one takes: among a
-	// million tokens, each of another credential, that is seconds.
+	// sweepShare is how long slow looks are apart at least, in what one takes:
+	// among a million tokens, each of another credential, that is seconds.
 	sweepShare = 100
 	// batch is how many rows are dealt with before anything else is looked at.
 	batch = 32
@@ -44,12 +44,15 @@ func (l *Ledger) Run(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	var next time.Time
+	var looks, counts pace
 	for {
 		if l.API.Ready() {
-			if begun := time.Now(); !begun.Before(next) {
-				l.try("looking for tokens to delete", l.inTurn(ctx, func() error { return l.sweep(ctx) }))
-				l.try("counting tokens", l.count(ctx))
-				next = begun.Add(max(sweepEvery, sweepShare*time.Since(begun)))
+			if now := time.Now(); !now.Before(next) {
+				next = now.Add(sweepEvery)
+				l.try("looking for tokens to delete", l.inTurn(ctx, func() error { return l.sweep(ctx, &looks) }))
+				if counts.due() {
+					l.try("counting tokens", counts.do(func() error { return l.count(ctx) }))
+				}
 			}
 			l.try("deleting tokens", l.settle(ctx))
 		}
@@ -60,6 +63,18 @@ func (l *Ledger) Run(ctx context.Context) {
 		case <-l.wake:
 		}
 	}
+}
+
+// pace keeps looks apart that take long.
+type pace struct{ next time.Time }
+
+func (p *pace) due() bool { return !time.Now().Before(p.next) }
+
+func (p *pace) do(look func() error) error {
+	begun := time.Now()
+	err := look()
+	p.next = begun.Add(sweepShare * time.Since(begun))
+	return err
 }
 
 // parting bounds what is done when the work has ended.
@@ -239,29 +254,42 @@ func pause(attempts int) time.Duration {
 	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, nobody gains by guessing it
 }
 
-// sweep owes the end of what is live although its credential is not.
-func (l *Ledger) sweep(ctx context.Context) error {
-	const cause = "its credential was revoked or has expired"
+// sweep owes the end of what is live although its credential is not. Where a
+// look among all tokens takes long, it waits for its time unless a credential
+// has changed: a revocation must not wait. A credential that merely expires has
+// no token that outlives it.
+func (l *Ledger) sweep(ctx context.Context, looks *pace) error {
+	if changed := l.changed.Swap(false); changed || looks.due() {
+		if err := looks.do(func() error { return l.strand(ctx) }); err != nil {
+			l.changed.Store(true)
+			return err
+		}
+	}
+	for _, id := range l.API.Ended(l.Now()) {
+		if _, err := l.Cascade(ctx, id, ended); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const ended = "its credential was revoked or has expired"
+
+func (l *Ledger) strand(ctx context.Context) error {
 	for {
 		list, err := l.Rows.StrandedTokens(ctx, batch)
 		if err != nil {
 			return err
 		}
 		for _, t := range list {
-			if _, err := l.Revoke(ctx, t, cause, 0); err != nil && !errors.Is(err, store.ErrChanged) {
+			if _, err := l.Revoke(ctx, t, ended, 0); err != nil && !errors.Is(err, store.ErrChanged) {
 				return err
 			}
 		}
 		if len(list) < batch {
-			break
+			return nil
 		}
 	}
-	for _, id := range l.API.Ended(l.Now()) {
-		if _, err := l.Cascade(ctx, id, cause); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (l *Ledger) count(ctx context.Context) error {

@@ -474,6 +474,14 @@ func TestSlowLooksAreRare(t *testing.T) {
 		if n := w.rows.called("stranded"); n != 6 {
 			t.Errorf("%d looks in ten minutes that take a second each", n)
 		}
+		w.rows.calls = map[string]int{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		time.AfterFunc(20*time.Second, w.Changed)
+		w.Run(ctx)
+		if n := w.rows.called("stranded"); n != 2 {
+			t.Errorf("%d looks in a minute, of which the second is for a change", n)
+		}
 	})
 }
 

@@ -163,6 +163,8 @@ type Ledger struct {
 	budget *budget
 	lost   atomic.Bool   // a reply, since the last reconciliation
 	turns  atomic.Uint64 // names of turns
+
+	changed atomic.Bool // a credential, since the last look for tokens to delete
 }
 
 // New returns a ledger. Run has to run for what is owed to be paid.
@@ -296,6 +298,10 @@ func (l *Ledger) revokeAll(ctx context.Context, f store.TokenFilter, cause strin
 	}
 	return n, err
 }
+
+// Changed says that a credential may have been revoked, by this process or
+// another.
+func (l *Ledger) Changed() { l.changed.Store(true) }
 
 // poke has the queue looked at now.
 func (l *Ledger) poke() {
