@@ -43,7 +43,7 @@ var (
 	byHand    = contender{name: "net/http", command: self}
 	nginx     = contender{name: "nginx", program: "nginx", command: nginxCommand}
 	haproxy   = contender{name: "HAProxy", program: "haproxy", command: haproxyCommand}
-	scopegate = contender{name: "scopegate", command: caddy("metrics", gatewaySite)}
+	scopegate = contender{name: "scopegate", command: caddy("", gatewaySite)}
 )
 
 // installed finds a program. Servers are often where only root looks.
@@ -154,7 +154,8 @@ func keyedLogSite(p place) string {
 
 // gatewaySite is a gateway with all that a request can meet on its way: the
 // addresses, a rate and a number in flight for the team and for the credential,
-// all far from being reached, a store, the audit log and the metrics.
+// all far from being reached, a store, the audit log and, as always, its own
+// metrics, which tell more than those that Caddy's `metrics` turns on.
 //
 // Rolled audit files are left as they are. Caddy's default is to compress them,
 // which is a price of keeping them: it comes in lumps of 100 MiB, whatever the
