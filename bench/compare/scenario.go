@@ -56,7 +56,7 @@ func scenarios() []scenario {
 		}
 	}
 	return []scenario{
-		{name: "get", title: "A permitted GET", load: many, audited: true, entries: gets},
+		{name: "get", title: "A permitted GET", load: many, audited: true, entries: append(slices.Clone(gets), every(permitted, relaxed, within)...)},
 		{name: "get-1", title: "A permitted GET on one connection", load: one, audited: true, entries: gets},
 		{name: "get-rate", title: "A permitted GET at a fixed rate", load: steady, audited: true, entries: gets},
 		{name: "denied-key", title: "A key that nobody knows", load: many, entries: append([]entry{yardstick}, every(func(c contender) entry {
