@@ -124,7 +124,7 @@ func (r *Record) append(b []byte) []byte {
 	b = appendNumber(b, "upstream_status", int64(r.UpstreamStatus))
 	b = appendText(b, "shared_with", r.SharedWith)
 	if r.Duration != 0 {
-		b = strconv.AppendFloat(appendKey(b, "duration"), r.Duration.Seconds(), 'f', -1, 64)
+		b = strconv.AppendFloat(appendKey(b, "duration"), float64(r.Duration)/float64(time.Second), 'f', -1, 64)
 	}
 	b = appendNumber(b, "request_size", r.RequestSize)
 	b = appendNumber(b, "size", r.Size)

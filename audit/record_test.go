@@ -210,6 +210,7 @@ func TestNewCleansTheGatewaysName(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	f.Add("u", "decided", "team", "192.0.2.1", "ok", "members.read", 200, int64(1500), int64(3), 1, true)
 	f.Add("a\nb", "ended", "\u2028", "\x1b]0;x\x07", "\xff\xfe", "\",\"x\":\"", -1, int64(-1), int64(-9), 200, false)
+	f.Add("0", "0", "", "0", "0", "0", 0, int64(4611686018427387676), int64(0), 0, false)
 	f.Add(strings.Repeat("é", 300), "summary", "", "{}", "\u202e", "", 0, int64(1)<<62, int64(1)<<62, 0, true)
 	f.Fuzz(func(t *testing.T, uuid, phase, team, ip, reason, scope string, status int, took, size int64, n int, complete bool) {
 		n = min(max(n, 0), 300)
