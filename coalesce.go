@@ -3,13 +3,12 @@ package scopegate
 import (
 	"context"
 	"errors"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/flights"
 	"github.com/scopegate/scopegate/policy"
+	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/upstream"
 )
 
@@ -22,14 +21,14 @@ const maxShared = 1 << 20
 var changes flights.Changes
 
 // send carries a request upstream, or gives a read what another one brings.
-func (g *Gateway) send(ctx context.Context, rec *audit.Record, out upstream.Request) (*upstream.Response, error) {
+func (g *Gateway) send(ctx context.Context, rec *audit.Record, op *scopes.Operation, out upstream.Request) (*upstream.Response, error) {
 	switch {
-	case out.Method != http.MethodGet:
+	case !op.Reads():
 		// Whoever made it, and whether it succeeds or not: from here on, and
 		// once more from its answer on, nobody is given what was read before.
 		changes.Mark()
 		defer changes.Mark()
-	case g.flights != nil && !ofTokens(out.Path):
+	case g.flights != nil && !op.OfTokens():
 		return g.share(ctx, rec, out)
 	}
 	return g.carry(ctx, rec.Operation, out)
@@ -42,10 +41,6 @@ func (g *Gateway) carry(ctx context.Context, operation string, out upstream.Requ
 	g.meter.Upstream(operation, time.Since(before))
 	return resp, err
 }
-
-// ofTokens reports whether a path is one of the token API, whose answers differ
-// by caller and change the ledger.
-func ofTokens(path string) bool { return strings.HasPrefix(path, "/api/v1/token") }
 
 // share lets the reads that a team has under way at once, and that are the same
 // to the byte as upstream sees them, share one exchange. It takes one of the

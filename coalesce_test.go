@@ -18,6 +18,7 @@ import (
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
+	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/simulator"
 	"github.com/scopegate/scopegate/store"
 	"github.com/scopegate/scopegate/upstream"
@@ -318,9 +319,9 @@ func TestCoalesceReadsWhatWasWritten(t *testing.T) {
 		atBefore := s.next(t)
 		id, done := s.sim.Plant("somebody's"), make(chan error)
 		go func() {
-			rec := audit.Record{UUID: newID(), Operation: "revokeToken"}
-			resp, _, err := s.dispatch(t.Context(), &rec, upstream.Request{Method: "DELETE", Path: "/api/v1/token/" + id, Revokes: true},
-				func() *refusal { return nil })
+			op := scopes.Find(scopes.RevokeToken)
+			rec := audit.Record{UUID: newID(), Operation: op.ID}
+			resp, _, err := s.dispatch(t.Context(), &rec, op, upstream.Request{Path: "/api/v1/token/" + id}, func() *refusal { return nil })
 			if err == nil {
 				err = resp.Body.Close()
 			}
@@ -467,10 +468,11 @@ func TestWithoutCoalesceNothingIsAllocated(t *testing.T) {
 	}
 	held := s.read(t) // so that nothing but the refusal of a place is measured
 	at := s.next(t)
-	out, rec := upstream.Request{Method: "GET", Path: "/api/v1/members", Team: "red"}, audit.Record{Operation: "listMembers"}
+	op := scopes.Find("listMembers")
+	out, rec := upstream.Request{Method: op.Method, Path: op.Path, Team: "red"}, audit.Record{Operation: op.ID}
 	var failed error
 	bare := testing.AllocsPerRun(100, func() { _, failed = s.forward.Do(ctx, out) })
-	if full := testing.AllocsPerRun(100, func() { _, failed = s.send(ctx, &rec, out) }); full != bare {
+	if full := testing.AllocsPerRun(100, func() { _, failed = s.send(ctx, &rec, op, out) }); full != bare {
 		t.Errorf("%v allocations, %v without it", full, bare)
 	}
 	if failed == nil {

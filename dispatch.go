@@ -22,30 +22,31 @@ import (
 // dispatch records that a request is about to leave, and sends it: steps 6 and
 // 7. Nothing reaches upstream in any other way, neither a caller's request nor
 // what the gateway asks by itself. No record, no request. last is asked between
-// the two.
-func (g *Gateway) dispatch(ctx context.Context, rec *audit.Record, out upstream.Request, last func() *refusal) (*upstream.Response, *refusal, error) {
+// the two. The operation says how out is sent.
+func (g *Gateway) dispatch(ctx context.Context, rec *audit.Record, op *scopes.Operation, out upstream.Request, last func() *refusal) (*upstream.Response, *refusal, error) {
 	rec.Phase, rec.Decision, rec.Reason = audit.Decided, audit.Allow, policy.Allowed.String()
-	if err := g.recorder(&out)(rec); err != nil {
+	if err := g.recordStart(op, rec); err != nil {
 		return nil, nil, errUnrecorded
 	}
 	if no := last(); no != nil {
 		return nil, no, nil
 	}
-	resp, err := g.send(ctx, rec, out)
+	out.Method, out.Revokes = op.Method, op.ID == scopes.RevokeToken
+	resp, err := g.send(ctx, rec, op, out)
 	return resp, nil, err
 }
 
-// recorder is how the decision to forward a request is recorded: what changes
-// something must be on the disk first, and what takes a right away is recorded
-// even where the disk is full, which must not keep a leaked token alive.
-func (g *Gateway) recorder(out *upstream.Request) func(*audit.Record) error {
+// recordStart writes the decision to forward a request: what changes something
+// must be on the disk first, and what takes a right away is recorded even where
+// the disk is full, which must not keep a leaked token alive.
+func (g *Gateway) recordStart(op *scopes.Operation, rec *audit.Record) error {
 	switch {
-	case out.Revokes:
-		return g.log.WriteRevocation
-	case out.Method == http.MethodGet:
-		return g.log.Write
+	case op.ID == scopes.RevokeToken:
+		return g.log.WriteRevocation(rec)
+	case op.Reads():
+		return g.log.Write(rec)
 	}
-	return g.log.WriteChange
+	return g.log.WriteChange(rec)
 }
 
 // recordEnd writes the record of how an exchange ended. Nothing is left to
@@ -69,9 +70,8 @@ func (g *Gateway) call(ctx context.Context, operation string, c ledger.Call, ans
 		Team: c.Team, Credential: c.Credential, TokenID: c.ID, Operator: byGateway, Note: c.Cause,
 	}
 	started := time.Now()
-	resp, _, err := g.dispatch(ctx, &rec, upstream.Request{
-		Method: op.Method, Path: strings.Replace(op.Path, "{tokenId}", c.ID, 1), Revokes: op.ID == scopes.RevokeToken,
-	}, func() *refusal { return nil })
+	out := upstream.Request{Path: strings.Replace(op.Path, "{tokenId}", c.ID, 1)}
+	resp, _, err := g.dispatch(ctx, &rec, op, out, func() *refusal { return nil })
 	if errors.Is(err, errUnrecorded) {
 		return err
 	}

@@ -296,9 +296,8 @@ func (q *request) decide() *refusal {
 
 // exchange forwards the request and passes the answer on: steps 6 to 8.
 func (q *request) exchange() *refusal {
-	resp, no, err := q.g.dispatch(q.r.Context(), &q.record, upstream.Request{
-		Method: q.match.Operation.Method, Path: q.match.Path(), Body: q.shaped.body,
-		Team: q.caller.Identity.Team.Name, Revokes: q.match.Operation.ID == scopes.RevokeToken,
+	resp, no, err := q.g.dispatch(q.r.Context(), &q.record, q.match.Operation, upstream.Request{
+		Path: q.match.Path(), Body: q.shaped.body, Team: q.caller.Identity.Team.Name,
 	}, func() *refusal {
 		q.reason, q.decided = policy.Allowed, time.Since(q.started)
 		return q.leave()

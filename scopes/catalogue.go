@@ -42,14 +42,24 @@ const (
 	TokenBody  Body = "token"  // a mint: judged field by field
 )
 
+// Answer says what an operation's answer may tell.
+type Answer string
+
+// The kinds of answers. What is neither is taken for TokenAnswer.
+const (
+	PlainAnswer Answer = "plain" // the same for whoever may ask
+	TokenAnswer Answer = "token" // of tokens: it differs by caller, and may change the ledger
+)
+
 // Operation is one method and path template of the API.
 type Operation struct {
 	// ID is a stable word for records and metric labels, such as listMembers.
 	ID     string
 	Method string
 	// Path is the template, such as /api/v1/member/{teamMemberId}.
-	Path string
-	Body Body
+	Path   string
+	Body   Body
+	Answer Answer
 	// PathEvidence says how the path is known; an Inferred one is off until
 	// the configuration turns it on.
 	PathEvidence, RequestEvidence, ResponseEvidence Evidence
@@ -83,14 +93,10 @@ func (o *Operation) Documented() bool {
 	return o.PathEvidence == Docs || o.PathEvidence == Seed || o.PathEvidence == Provider
 }
 
-// OfTokens reports whether it is one of the four operations on tokens.
-func (o *Operation) OfTokens() bool {
-	switch o.ID {
-	case ListTokens, GetToken, RevokeToken, CreateToken:
-		return true
-	}
-	return false
-}
+// OfTokens reports whether it is about tokens, as each operation is that is not
+// known to be about something else: it is never only watched, and its answer
+// never shared.
+func (o *Operation) OfTokens() bool { return o.Answer != PlainAnswer }
 
 // The ids of the four operations of the token API, which the gateway treats
 // each in its own way.
@@ -113,6 +119,7 @@ type operationRow struct {
 	Path     string `json:"path"`
 	Scope    string `json:"scope"`
 	Body     Body   `json:"body"`
+	Answer   Answer `json:"answer"`
 	Evidence struct {
 		Path     Evidence `json:"path"`
 		Request  Evidence `json:"request"`
@@ -171,7 +178,7 @@ func mustLoad(data []byte) *loaded {
 	}
 	for _, row := range raw.Operations {
 		o := &Operation{
-			ID: row.ID, Method: row.Method, Path: row.Path, Body: row.Body,
+			ID: row.ID, Method: row.Method, Path: row.Path, Body: row.Body, Answer: row.Answer,
 			PathEvidence: row.Evidence.Path, RequestEvidence: row.Evidence.Request,
 			ResponseEvidence: row.Evidence.Response, anyScope: row.Scope == "",
 		}

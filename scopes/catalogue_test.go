@@ -154,16 +154,37 @@ func TestCatalogueBodies(t *testing.T) {
 	}
 }
 
+// The gateway treats each of them in its own way, which it knows by the id.
 func TestTokenOperationsAreFoundByTheirIDs(t *testing.T) {
 	var ids []string
 	for _, op := range scopes.Operations() {
-		if s, ok := op.Scope(); ok && scopes.TokenScopes().Has(s) {
+		if op.OfTokens() {
 			ids = append(ids, op.ID)
 		}
 	}
 	want := []string{scopes.ListTokens, scopes.GetToken, scopes.RevokeToken, scopes.CreateToken}
 	if diff := cmp.Diff(want, ids); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An operation whose row says nothing of its answer, or a word that nobody
+// knows, would otherwise be shared among those who may not see the same.
+func TestCatalogueAnswers(t *testing.T) {
+	for _, op := range scopes.Operations() {
+		s, ok := op.Scope()
+		want := scopes.PlainAnswer
+		if ok && scopes.TokenScopes().Has(s) || strings.HasPrefix(op.Path, "/api/v1/token") {
+			want = scopes.TokenAnswer
+		}
+		if op.Answer != want {
+			t.Errorf("%s %s has answer %q, want %q", op.Method, op.Path, op.Answer, want)
+		}
+	}
+	for _, unknown := range []scopes.Answer{"", "Plain", "new"} {
+		if !(&scopes.Operation{Method: "GET", Answer: unknown}).OfTokens() {
+			t.Errorf("answer %q is not taken for one of tokens", unknown)
+		}
 	}
 }
 

@@ -311,8 +311,12 @@ func NewOperation(method, path, scope string) (*Operation, error) {
 	case method != "GET" && (strings.HasPrefix(scope, "members.") || strings.EqualFold(segments[2].text, "member")):
 		body = MemberBody // either says that it may set a password
 	}
+	answer := PlainAnswer
+	if TokenScopes().Has(s) || strings.HasPrefix(strings.ToLower(segments[2].text), "token") {
+		answer = TokenAnswer
+	}
 	return &Operation{
-		ID: AddedPrefix + method + " " + path, Method: method, Path: path, Body: body,
+		ID: AddedPrefix + method + " " + path, Method: method, Path: path, Body: body, Answer: answer,
 		PathEvidence: Operator, RequestEvidence: Operator, ResponseEvidence: Operator,
 		scope: s, segments: segments,
 	}, nil

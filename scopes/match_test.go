@@ -214,24 +214,32 @@ func TestNewOperation(t *testing.T) {
 	tests := []struct {
 		method, path, scope string
 		body                scopes.Body
+		ofTokens            bool
 	}{
-		{"GET", "/api/v1/new/{id}", "devices.read", scopes.JSONBody},
-		{"POST", "/api/v1/device", "devices.delete", scopes.JSONBody},
-		{"DELETE", "/api/v1/device/{a}/member/{b}", "devices.delete", scopes.NoBody},
-		{"GET", "/api/v1/report", "systems.read-all", scopes.JSONBody},
+		{"GET", "/api/v1/new/{id}", "devices.read", scopes.JSONBody, false},
+		{"POST", "/api/v1/device", "devices.delete", scopes.JSONBody, false},
+		{"DELETE", "/api/v1/device/{a}/member/{b}", "devices.delete", scopes.NoBody, false},
+		{"GET", "/api/v1/report", "systems.read-all", scopes.JSONBody, false},
 		// What changes a member may set a password, whichever of scope and
 		// path tells so.
-		{"PATCH", "/api/v1/profile/{id}", "members.update", scopes.MemberBody},
-		{"PATCH", "/api/v1/member/{id}", "groups.update", scopes.MemberBody},
-		{"PUT", "/api/v1/Member/{id}/profile", "groups.update", scopes.MemberBody},
-		{"DELETE", "/api/v1/member/{id}/session", "members.update", scopes.NoBody},
-		{"GET", "/api/v1/member/{id}/groups", "members.read", scopes.JSONBody},
+		{"PATCH", "/api/v1/profile/{id}", "members.update", scopes.MemberBody, false},
+		{"PATCH", "/api/v1/member/{id}", "groups.update", scopes.MemberBody, false},
+		{"PUT", "/api/v1/Member/{id}/profile", "groups.update", scopes.MemberBody, false},
+		{"DELETE", "/api/v1/member/{id}/session", "members.update", scopes.NoBody, false},
+		{"GET", "/api/v1/member/{id}/groups", "members.read", scopes.JSONBody, false},
+		// What may be about tokens is.
+		{"GET", "/api/v1/new/{id}", "token.read", scopes.JSONBody, true},
+		{"GET", "/api/v1/Token-usage", "devices.read", scopes.JSONBody, true},
+		{"GET", "/api/v1/device/token", "devices.read", scopes.JSONBody, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
 			op := operation(t, tt.method, tt.path, tt.scope)
 			if op.Body != tt.body || op.PathEvidence != scopes.Operator {
 				t.Errorf("body %s by %s", op.Body, op.PathEvidence)
+			}
+			if op.OfTokens() != tt.ofTokens {
+				t.Errorf("of tokens: %v", op.OfTokens())
 			}
 			if s, ok := op.Scope(); !ok || s != scope(t, tt.scope) {
 				t.Errorf("needs %s, %v", s, ok)
