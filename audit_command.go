@@ -236,11 +236,11 @@ func (v *verify) configured(cmd *cobra.Command) (logs []string, err error) {
 		if !slices.Contains(logs, path) {
 			logs = append(logs, path)
 		}
-		key, err := l.auditKey(false)
+		keys, err := l.Audit.keptKeys(path)
 		if err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
 		}
-		v.keys = append(v.keys, key)
+		v.keys = append(v.keys, keys.Public())
 		if err := v.stored(cmd.Context(), l.Gateway); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", l.Name, err)
 		}
@@ -359,9 +359,9 @@ func auditKeyCommand() *cobra.Command {
 		Use:   "key --config <file>",
 		Short: "Prints the public keys of a configuration's audit logs",
 		Long: `Prints, for each gateway of a configuration, the public key with which signatures in
-its audit log are checked, and makes the key where there is none yet. Run it as the
-gateway's user, with its environment: both say where the key is. Keep what it prints
-where whoever can write the log cannot reach.
+its audit log are checked, and makes the key where neither it nor the log is there yet.
+Run it as the gateway's user, with its environment: both say where the key is. Keep
+what it prints where whoever can write the log cannot reach.
 
 --rotate makes a new key, which the gateway signs with from its next start on. The
 log then says so, in a line that the old key has signed, so that whoever trusts the
@@ -414,7 +414,7 @@ func (g *Gateway) auditKey(rotate bool) (string, error) {
 			return "", err
 		}
 	}
-	keys, err := g.Audit.keys(path)
+	keys, err := g.Audit.firstKeys(path)
 	if err != nil {
 		return "", err
 	}

@@ -113,7 +113,7 @@ func (l *logFlags) fingerprints(from io.Reader) (list [][]byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		keys, err := g.Audit.keys(path)
+		keys, err := g.Audit.keptKeys(path)
 		if err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
 		}

@@ -175,15 +175,37 @@ func TestAuditCommandsOverALog(t *testing.T) {
 	if err := os.WriteFile(other, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := audit.LoadKeys(auditKeyFile(other)); err != nil { // which makes it
+		t.Fatal(err)
+	}
 	moved := write(t, "Moved", strings.Replace(string(readFile(t, config)), w.log, other, 1))
 	if out, told, code := askLog(t, "", "verify", "--config", moved); code != 3 || !strings.Contains(told, "replaced: there are anchors of a log "+w.logFile.Log()) {
 		t.Errorf("verify another log: %d %s%s", code, out, told)
 	}
-	if err := os.Remove(auditKeyFile(w.log)); err != nil {
+	strange, err := audit.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := audit.WriteKeys(auditKeyFile(w.log), strange); err != nil {
 		t.Fatal(err)
 	}
 	if out, told, code := askLog(t, "", "verify", "--config", config); code != 3 || !strings.Contains(out, "forged") {
 		t.Errorf("verify under another key: %d %s%s", code, out, told)
+	}
+
+	// No key at all: whoever asks is not the gateway's user. A key that was made
+	// for the answer would call the log forged, and the team's secret unknown.
+	if err := os.Remove(auditKeyFile(w.log)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"verify"}, {"key"}, {"find", "--secret-stdin"}} {
+		out, told, code := askLog(t, "a secret of some length", append(args, "--config", config)...)
+		if code != 1 || out != "" || !strings.Contains(told, "is not at "+auditKeyFile(w.log)) {
+			t.Errorf("%s without the key: %d %s%s", args[0], code, out, told)
+		}
+	}
+	if _, err := os.Stat(auditKeyFile(w.log)); err == nil {
+		t.Error("a key was made for a log that has another")
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -153,6 +155,9 @@ func (a *Audit) options() string {
 func (a *Audit) openFile(file *logging.FileWriter, pack audit.Packing) (*durableLog, error) {
 	key := file.WriterKey()
 	v, _, err := auditFiles.LoadOrNew(key, func() (caddy.Destructor, error) {
+		if err := a.keyIsHere(file.Filename); err != nil && hasLines(file.Filename) {
+			caddy.Log().Named("scopegate").Warn("the audit log goes on under a new key, so that `audit verify` will call it replaced", zap.Error(err))
+		}
 		keys, err := a.keys(file.Filename)
 		if err != nil {
 			return nil, err
@@ -235,6 +240,41 @@ func (a *Audit) keys(path string) (*audit.Keys, error) {
 		return nil, fmt.Errorf("reading the key of the audit log, %s: %w", a.Key, err)
 	}
 	return keys, nil
+}
+
+// keptKeys reads the keys of the log of this path, and makes none: one that was
+// made just now has signed nothing there, and by it every sound log is forged and
+// every secret unknown.
+func (a *Audit) keptKeys(path string) (*audit.Keys, error) {
+	if err := a.keyIsHere(path); err != nil {
+		return nil, err
+	}
+	return a.keys(path)
+}
+
+// firstKeys is keptKeys, but that a log without a line may be given its key.
+func (a *Audit) firstKeys(path string) (*audit.Keys, error) {
+	if hasLines(path) {
+		return a.keptKeys(path)
+	}
+	return a.keys(path)
+}
+
+func hasLines(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
+}
+
+// keyIsHere tells a key that is there from one that would be made.
+func (a *Audit) keyIsHere(path string) error {
+	if a != nil && a.Key != "" {
+		return nil
+	}
+	file := auditKeyFile(path)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the key of the log %s is not at %s, a place that depends on the user and on XDG_DATA_HOME: run this as the gateway's user, with its environment", path, file)
+	}
+	return nil
 }
 
 // auditKeyFile is where the key of a log is kept: away from the log, so that

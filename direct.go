@@ -137,7 +137,7 @@ func (d *direct) commandLog() (string, error) {
 // openCommandLog opens it with a key of its own: it is a log of its own, which
 // another user may write.
 func (d *direct) openCommandLog(name string) (*audit.Sink, error) {
-	keys, err := audit.LoadKeys(auditKeyFile(name))
+	keys, err := (*Audit)(nil).firstKeys(name)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -142,6 +143,27 @@ func TestDirectRefuses(t *testing.T) {
 				t.Errorf("%v, want %q\n%s", err, tt.want, told)
 			}
 		})
+	}
+}
+
+// Whoever has another data directory than the user before would go on in the log
+// under another key, which is what a forged log looks like, for good.
+func TestDirectKeepsToTheKeyOfItsLog(t *testing.T) {
+	s := newShell(t, "scopes members.read")
+	config, log := offline(t, s, "")
+	if _, told, err := s.run(t, "", "key", "list", "--config", config); err != nil {
+		t.Fatalf("%v %s", err, told)
+	}
+	if err := os.Remove(auditKeyFile(log)); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, log)
+	_, told, err := s.run(t, "", "key", "list", "--config", config)
+	if err == nil || !strings.Contains(told+err.Error(), "is not at "+auditKeyFile(log)) {
+		t.Errorf("without the key: %v %s", err, told)
+	}
+	if after := readFile(t, log); !bytes.Equal(before, after) {
+		t.Errorf("the log went on:\n%s", after[len(before):])
 	}
 }
 
