@@ -249,13 +249,14 @@ type gatewayStatus struct {
 	Teams       []teamStatus `json:"teams"`
 	Notes       []string     `json:"notes"`
 	InferredOps bool         `json:"inferred_operations"`
+	Coalesce    bool         `json:"coalesce"`
 	AuditKey    string       `json:"audit_key"` // public
 }
 
 // status is what an operator may see of a running gateway.
 func (g *Gateway) status() gatewayStatus {
 	s := gatewayStatus{
-		Name: g.Name, Upstream: g.Upstream.URL, InferredOps: g.InferredOperations,
+		Name: g.Name, Upstream: g.Upstream.URL, InferredOps: g.InferredOperations, Coalesce: g.Coalesce,
 		Problems: []string{}, Notes: append([]string{}, g.rules.notes...),
 		Catalogue: scopes.Version(), Teams: g.rules.teamStatuses(),
 		AuditKey: g.logFile.Keys().Public(),

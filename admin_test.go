@@ -366,6 +366,12 @@ func TestAdminShowsWhatRuns(t *testing.T) {
 	if g := of[gatewayStatus](t, d.ask(t, "GET", "default", ""), 200); !g.Ready || len(g.Teams) != 1 {
 		t.Errorf("%+v", g)
 	}
+	for _, shares := range []bool{false, true} {
+		d.Coalesce = shares
+		if g := of[gatewayStatus](t, d.ask(t, "GET", "default", ""), 200); g.Coalesce != shares {
+			t.Errorf("coalesce: %v, want %v", g.Coalesce, shares)
+		}
+	}
 	if team := of[teamStatus](t, d.ask(t, "GET", "default/teams/red", ""), 200); team.Max != 7 || len(team.Credentials) != 1 {
 		t.Errorf("%+v", team)
 	}
