@@ -38,7 +38,8 @@ COPY --from=build /image/ /
 COPY --from=build --chown=65532:65532 /writable /var/log/scopegate
 COPY --from=build --chown=65532:65532 /writable /run/scopegate
 COPY --from=build --chown=65532:65532 /writable /var/lib/scopegate
-ENV XDG_DATA_HOME=/var/lib/scopegate/data XDG_CONFIG_HOME=/var/lib/scopegate/config
+ENV XDG_DATA_HOME=/var/lib/scopegate/data XDG_CONFIG_HOME=/var/lib/scopegate/config \
+    SCOPEGATE_CONFIG=/etc/scopegate/Caddyfile
 
 ARG VERSION=devel
 LABEL org.opencontainers.image.title=scopegate \

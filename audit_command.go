@@ -75,11 +75,11 @@ was found, 2 called wrongly, 3 a log is not what was written.`,
   zcat audit-*.gz | scopegate audit verify - --pruned --json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if v.config.file == "" {
-				if len(args) == 0 {
-					return misused("say which logs, or --config <file>")
-				}
+			if len(args) > 0 && !cmd.Flags().Changed("config") {
 				return v.run(cmd, args)
+			}
+			if v.config.file == "" {
+				return misused("say which logs, or --config <file>")
 			}
 			logs, err := v.configured(cmd)
 			if err != nil {
@@ -90,7 +90,7 @@ was found, 2 called wrongly, 3 a log is not what was written.`,
 	}
 	v.config.add(cmd)
 	cmd.Flags().Lookup("config").Annotations = nil // it is not required
-	cmd.Flags().Lookup("config").Usage = "configuration file, whose logs, keys and stores are used"
+	cmd.Flags().Lookup("config").Usage = "configuration file, whose logs, keys and stores are used; default where no log is named: $" + configVariable
 	cmd.Flags().Lookup("json").Usage = "print JSON, one object a log"
 	cmd.Flags().StringArrayVar(&v.keys, "key", nil, "public key to trust, or @file with one a line; may be repeated")
 	cmd.Flags().StringArrayVar(&v.anchors, "anchors", nil, "file of anchors, as `anchor file` writes one; may be repeated")

@@ -49,7 +49,7 @@ that --config names: the gateway's, and that of the commands that work without i
 A line that is no record is told on standard error with its place, and passed over.`
 
 func (l *logFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&l.file, "config", "c", "", "configuration file; names the log where no files are given")
+	configFlag(cmd, &l.file, "configuration file; names the log where no files are given")
 	cmd.Flags().StringVarP(&l.adapter, "adapter", "a", "", "config adapter; default: caddyfile, unless the file ends in .json")
 	cmd.Flags().StringVar(&l.gateway, "gateway", "", "only records of the gateway of this name")
 	cmd.Flags().BoolVar(&l.json, "json", false, "print JSON")

@@ -33,7 +33,7 @@ type adminClient struct {
 // flags are those of every command that asks a running gateway.
 func (a *adminClient) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.address, "address", "", "the admin endpoint, such as unix//run/scopegate/admin.sock; default: that of --config, or localhost:2019")
-	cmd.Flags().StringVarP(&a.config, "config", "c", "", "the configuration that the gateway runs, for its admin endpoint")
+	configFlag(cmd, &a.config, "the configuration that the gateway runs, for its admin endpoint")
 	cmd.Flags().StringVarP(&a.adapter, "adapter", "a", "", "config adapter; default: caddyfile, unless the file ends in .json")
 	cmd.Flags().StringVar(&a.gateway, "gateway", "default", "name of the gateway")
 	cmd.Flags().StringVar(&a.as, "as", systemUser(), "who asks, for the audit log, which notes it as claimed")
@@ -165,7 +165,7 @@ func (a *adminClient) send(cmd *cobra.Command, method, path string, body any) (*
 		if _, ok := a.http.Transport.(*direct); ok && errors.As(err, &plain) {
 			return nil, plain.Err // nothing was sent anywhere
 		}
-		return nil, fmt.Errorf("asking the gateway, which must be running with its admin endpoint reachable (--address, --config): %w", err)
+		return nil, fmt.Errorf("asking the gateway, which must be running with its admin endpoint reachable (--address, --config or $"+configVariable+" say where): %w", err)
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil

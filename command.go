@@ -66,11 +66,21 @@ type configFlags struct {
 }
 
 func (f *configFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.file, "config", "c", "", "configuration file (required)")
+	configFlag(cmd, &f.file, "configuration file (required)")
 	cmd.Flags().StringVarP(&f.adapter, "adapter", "a", "", "config adapter; default: caddyfile, unless the file ends in .json")
 	cmd.Flags().StringVar(&f.gateway, "gateway", "", "name of the gateway, where the configuration has several")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	_ = cmd.MarkFlagRequired("config")
+	if f.file == "" {
+		_ = cmd.MarkFlagRequired("config")
+	}
+}
+
+// configVariable spares operators --config, which in production is always the
+// same: the image sets it.
+const configVariable = "SCOPEGATE_CONFIG"
+
+func configFlag(cmd *cobra.Command, file *string, usage string) {
+	cmd.Flags().StringVarP(file, "config", "c", os.Getenv(configVariable), usage+"; default: $"+configVariable)
 }
 
 // loaded is a gateway as a configuration file has it.

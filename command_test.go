@@ -172,6 +172,28 @@ func TestExplainRejects(t *testing.T) {
 	}
 }
 
+func TestConfigurationOfTheEnvironment(t *testing.T) {
+	file := write(t, "Caddyfile", explained)
+	t.Setenv(configVariable, file)
+	if out, err := run(t, "", "explain", "--team", "rde", "GET", "/"); err == nil || !strings.Contains(out, `did you mean "red"?`) {
+		t.Errorf("explain: %v\n%s", err, out)
+	}
+	if out, err := run(t, "", "explain", "--config", file+"x", "--team", "red", "GET", "/"); err == nil || !strings.Contains(out, file+"x") {
+		t.Errorf("explain --config: %v\n%s", err, out)
+	}
+	// Logs that are named are those that are asked about, and by no other key.
+	t.Setenv(configVariable, file+"x")
+	log, _, _ := chained(t, 1)
+	if out, err := run(t, "", "audit", "verify", log); err != nil || !strings.Contains(out, "verdict    sound") {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	for _, args := range [][]string{{"audit", "verify"}, {"audit", "search"}, {"key", "list"}} {
+		if out, err := run(t, "", args...); err == nil || !strings.Contains(out, file+"x") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
 func TestCheckFindsWhatIsWrong(t *testing.T) {
 	w := newWorld(t, "scopes members.read gateways.read token.create")
 	const head = `{
