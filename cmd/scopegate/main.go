@@ -7,7 +7,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -17,17 +16,9 @@ import (
 	"github.com/scopegate/scopegate"
 )
 
-// gcPercent is how much garbage may lie beside what is in use, in percent, where
-// GOGC does not say it. A gateway holds little and leaves much behind: with
-// Go's 100 more than a twentieth of what a request takes goes into collecting.
-// More would take off more, but with a million credentials in use 300 had 110 MiB
-// on top. A container's limit is kept to all the same, since Caddy tells it to the
-// collector.
-const gcPercent = 150
-
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		paceCollector()
 	}
 	caddy.CustomBinaryName = "scopegate"
 	caddy.CustomLongDescription = `scopegate is a gateway before the GoodAccess API: Caddy with a module that holds
