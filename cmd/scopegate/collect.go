@@ -11,7 +11,7 @@ import (
 // which is Go's own rule. A gateway holds little and leaves much behind: by that
 // rule alone it would collect after every few hundred requests, and with a larger
 // share in percent it would hold most where it holds much already.
-const garbage = 24 << 20
+const garbage = 32 << 20
 
 // smallHeap is the least that Go's rule takes a heap for.
 const smallHeap = 4 << 20
@@ -44,7 +44,7 @@ func adjustCollector() {
 	metrics.Read(now)
 	have, want := now[3].Value.Uint64(), share(now[0].Value.Uint64()+now[1].Value.Uint64()+now[2].Value.Uint64())
 	if want > have+have/8 || want < have-have/8 {
-		debug.SetGCPercent(int(want)) //nolint:gosec // 100 to 600
+		debug.SetGCPercent(int(want)) //nolint:gosec // 100 to 800
 	}
 }
 

@@ -12,7 +12,7 @@ func TestShareOfGarbage(t *testing.T) {
 		used uint64 // MiB
 		want uint64 // percent
 	}{
-		{0, 600}, {1, 600}, {4, 600}, {6, 400}, {8, 300}, {12, 200}, {24, 100}, {25, 100}, {1 << 20, 100},
+		{0, 800}, {1, 800}, {4, 800}, {8, 400}, {10, 320}, {16, 200}, {32, 100}, {33, 100}, {1 << 20, 100},
 	} {
 		if got := share(c.used << 20); got != c.want {
 			t.Errorf("%d MiB in use: %d percent, want %d", c.used, got, c.want)
