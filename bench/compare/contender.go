@@ -33,9 +33,8 @@ type contender struct {
 	command func(p place) (*exec.Cmd, error)
 }
 
-// How much garbage may lie beside what is in use. Caddy leaves it at Go's 100; the
-// gateway's binary sets its own, which who builds it into another Caddy does
-// not get.
+// How much garbage may lie about. Caddy leaves it to Go's rule; the gateway's binary
+// has its own, which who builds it into another Caddy does not get.
 const (
 	asCaddy = "GOGC=100"
 	asOurs  = "GOGC=" // empty, as if it were not set
