@@ -107,10 +107,11 @@ type stamped struct {
 // own reports whether the chain itself wrote the line.
 func (s stamped) own() bool { return bytes.HasPrefix(s.rest, []byte(kindPrefix)) }
 
-// mark reads a line of the chain's own.
+// mark reads a line of the chain's own. No name and no key is longer than a
+// text of a record.
 func (s stamped) mark() (m mark, ok bool) {
 	text := append([]byte{'{'}, s.rest...)
-	return m, json.Unmarshal(text, &m) == nil
+	return m, json.Unmarshal(text, &m) == nil && max(len(m.Log), len(m.Key)) <= maxText
 }
 
 // parseStamp reads the place of a line, which comes without its newline. It

@@ -49,19 +49,25 @@ func CheckKey(text string) error {
 
 var errNote = errors.New("it is not a checkpoint of an audit log")
 
-// openNote returns what a signed note says, once one of the keys has signed it
-// that is of the log that the note is about: who has the key of one replica
-// must not speak for another.
-func openNote(text string, keys []string) (string, error) {
+// trust reads public keys. One that is given twice is one: two gateways that
+// share a log have its key both.
+func trust(keys []string) (note.Verifiers, error) {
 	var list []note.Verifier
-	for _, key := range keys {
+	for _, key := range slices.Compact(slices.Sorted(slices.Values(keys))) {
 		v, err := note.NewVerifier(key)
 		if err != nil {
-			return "", fmt.Errorf("the key %q is not one that `scopegate audit key` prints", key)
+			return nil, fmt.Errorf("the key %q is not one that `scopegate audit key` prints", key)
 		}
 		list = append(list, v)
 	}
-	n, err := note.Open([]byte(text), note.VerifierList(list...))
+	return note.VerifierList(list...), nil
+}
+
+// openNote returns what a signed note says, once one of the keys has signed it
+// that is of the log that the note is about: who has the key of one replica
+// must not speak for another.
+func openNote(text string, known note.Verifiers) (string, error) {
+	n, err := note.Open([]byte(text), known)
 	if err != nil {
 		if _, unknown := errors.AsType[*note.UnverifiedNoteError](err); unknown {
 			return "", errors.New("no key that is trusted has signed it")
@@ -83,7 +89,15 @@ func keyOf(key string) string {
 
 // ParseSignature reads a checkpoint that one of the keys has signed.
 func ParseSignature(text string, keys []string) (Signature, error) {
-	body, err := openNote(text, keys)
+	known, err := trust(keys)
+	if err != nil {
+		return Signature{}, err
+	}
+	return openSignature(text, known)
+}
+
+func openSignature(text string, known note.Verifiers) (Signature, error) {
+	body, err := openNote(text, known)
 	if err != nil {
 		return Signature{}, err
 	}

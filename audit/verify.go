@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/scopegate/scopegate/audit/logfile"
 )
 
@@ -37,8 +39,14 @@ type Finding struct {
 	order int // of the lines, how many had come
 }
 
-// maxFindings bounds what is told of a log that is no log.
-const maxFindings = 100
+const (
+	// maxFindings bounds what is told of a log that is no log.
+	maxFindings = 100
+
+	// maxKeys bounds how many keys a log goes through: each signature is held
+	// against all of them.
+	maxKeys = 500
+)
 
 // VerifyOptions say what a log is held against.
 type VerifyOptions struct {
@@ -87,7 +95,10 @@ func (r *Report) Sound() bool { return len(r.Findings) == 0 }
 type Verifier struct {
 	options VerifyOptions
 	keys    []string
-	anchors []Signature // of this log, by number; those that are yet to come
+	known   note.Verifiers // of the keys
+	anchors []Signature    // of this log, by number; those that are yet to come
+	sealed  []string       // and those that no key has opened yet
+	opened  bool           // it was seen which anchors are of this log
 	report  Report
 
 	end     chain
@@ -120,10 +131,17 @@ type gap struct {
 
 // NewVerifier begins to check a log.
 func NewVerifier(o VerifyOptions) *Verifier {
-	v := &Verifier{options: o, keys: slices.Clone(o.Keys)}
+	v := &Verifier{options: o}
+	v.trust(o.Keys...)
 	v.report.Trusted = len(o.Keys) > 0
 	v.report.Findings = []Finding{}
 	return v
+}
+
+// trust takes keys for the log's. One that is none signs nothing.
+func (v *Verifier) trust(keys ...string) {
+	v.keys = append(v.keys, keys...)
+	v.known, _ = trust(v.keys)
 }
 
 // Line takes the next line, without its newline.
@@ -255,23 +273,14 @@ func (v *Verifier) mark(at place, s stamped, m mark) {
 	case Segment:
 		v.segment(at, f, m)
 	case KeyChange:
-		if body, err := openNote(m.Signed, v.keys); len(v.keys) > 0 && (err != nil || body != m.Log+"\nkey\n"+m.Key+"\n") {
-			if slices.Contains(v.keys, m.Key) {
-				return // who has the new key alone cannot check the old one
-			}
-			f.Text = "the log goes on under a key that none before it vouches for"
-			v.find(f)
-		} else if !slices.Contains(v.keys, m.Key) {
-			v.keys = append(v.keys, m.Key)
-			v.open(at)
-		}
+		v.keyChange(at, f, m)
 	case Checkpoint:
 		v.report.Checkpoints++
 		if len(v.keys) == 0 {
 			v.report.Unchecked++
 			return
 		}
-		signature, err := ParseSignature(m.Signed, v.keys)
+		signature, err := openSignature(m.Signed, v.known)
 		if err == nil && v.report.Log == "" { // the file that says so was deleted on purpose
 			v.report.Log = signature.Log
 			v.open(at)
@@ -304,6 +313,29 @@ func (v *Verifier) mark(at place, s stamped, m mark) {
 	}
 }
 
+// keyChange takes the word of a key for the one that follows it. It speaks for
+// its own log alone: who has the key of one replica must not make one for
+// another.
+func (v *Verifier) keyChange(at place, f Finding, m mark) {
+	if slices.Contains(v.keys, m.Key) {
+		return // who has the new key alone cannot check the old one
+	}
+	body, err := openNote(m.Signed, v.known)
+	switch {
+	case keyOf(m.Key) != m.Log || v.report.Log != "" && m.Log != v.report.Log:
+		f.Text = "the log goes on under the key of another one, " + keyOf(m.Key)
+	case len(v.keys) > 0 && (err != nil || body != m.Log+"\nkey\n"+m.Key+"\n"):
+		f.Text = "the log goes on under a key that none before it vouches for"
+	case len(v.keys) >= maxKeys:
+		f.Text = "the log goes on under more keys than are looked at"
+	default:
+		v.trust(m.Key)
+		v.open(at)
+		return
+	}
+	v.find(f)
+}
+
 // segment takes the start of a process.
 func (v *Verifier) segment(at place, f Finding, m mark) {
 	if v.report.Segments > 0 && !v.closed {
@@ -315,7 +347,7 @@ func (v *Verifier) segment(at place, f Finding, m mark) {
 	case v.report.Log == "":
 		v.report.Log = m.Log
 		if len(v.keys) == 0 {
-			v.keys = []string{m.Key}
+			v.trust(m.Key)
 		}
 		v.open(at)
 	case v.report.Log != m.Log:
@@ -333,16 +365,27 @@ func (v *Verifier) segment(at place, f Finding, m mark) {
 	}
 }
 
-// open reads the anchors of this log that its keys have signed. It is called
-// again when a key comes to be known.
+// open reads the anchors of this log that its keys have signed, each once: a
+// year has millions. It is called again when a key comes to be known.
 func (v *Verifier) open(at place) {
-	v.anchors = v.anchors[:0]
-	for _, text := range v.options.Anchors {
-		signature, err := ParseSignature(text, v.keys)
-		if err == nil && signature.Log == v.report.Log && signature.Seq >= v.end.seq {
-			v.anchors = append(v.anchors, signature)
+	if v.report.Log == "" {
+		return
+	}
+	if !v.opened {
+		v.opened = true
+		for _, text := range v.options.Anchors {
+			if strings.HasPrefix(text, v.report.Log+"\n") {
+				v.sealed = append(v.sealed, text)
+			}
 		}
 	}
+	v.sealed = slices.DeleteFunc(v.sealed, func(text string) bool {
+		signature, err := openSignature(text, v.known)
+		if err == nil && signature.Seq >= v.end.seq {
+			v.anchors = append(v.anchors, signature)
+		}
+		return err == nil
+	})
 	slices.SortFunc(v.anchors, func(a, b Signature) int { return cmp.Compare(a.Seq, b.Seq) })
 	v.reach(at)
 }
@@ -361,7 +404,7 @@ func (v *Verifier) explain(f Finding, m mark) {
 func (v *Verifier) find(f Finding) { v.note(v.report.Lines, f) }
 
 func (v *Verifier) note(order int, f Finding) {
-	f.order = order
+	f.order, f.Text = order, clean(f.Text) // it holds what a line says
 	if len(v.report.Findings) >= maxFindings {
 		v.report.More++
 		return
@@ -377,7 +420,9 @@ func (v *Verifier) Finish() Report {
 	if !v.started {
 		v.loose = nil
 		v.find(Finding{Fault: Replaced, Text: "no line of an audit log's chain is in it"})
-	} else if r.Log == "" && len(v.options.Keys)+len(v.options.Anchors) > 0 {
+	} else if r.Signed == 0 && len(v.options.Keys)+len(v.options.Anchors) > 0 {
+		// A process signs its first lines, so that a log without any signature
+		// is one that somebody without the key has made up.
 		v.find(Finding{Fault: Forged, File: v.ended.file, Line: v.ended.line, Seq: v.end.seq, Text: "no line up to here is signed"})
 	}
 	for _, g := range v.loose {
@@ -387,14 +432,9 @@ func (v *Verifier) Finish() Report {
 		v.find(Finding{Fault: CutOff, File: v.ended.file, Line: v.ended.line, Seq: v.end.seq, Text: fmt.Sprintf("the log ends here; line %d was anchored on %s", a.Seq, a.Time.Format(time.RFC3339))})
 		break
 	}
-	for _, text := range v.options.Anchors {
-		if log, _, _ := strings.Cut(text, "\n"); log != r.Log || r.Log == "" {
-			continue
-		}
-		if _, err := ParseSignature(text, v.keys); err != nil {
-			v.find(Finding{Fault: Replaced, File: v.ended.file, Line: 0, Seq: 0, Text: "an anchor of this log does not fit its key: " + err.Error()})
-			break
-		}
+	if len(v.sealed) > 0 {
+		_, err := openSignature(v.sealed[0], v.known)
+		v.find(Finding{Fault: Replaced, File: v.ended.file, Line: 0, Seq: 0, Text: fmt.Sprint("an anchor of this log does not fit its key: ", err)})
 	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.order, b.order) })
 	return *r
