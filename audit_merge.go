@@ -29,7 +29,7 @@ type printed struct {
 func (p *printed) search(cmd *cobra.Command, logs [][]logfile.Source) (query.Totals, error) {
 	p.meter = newMeter(cmd, slices.Concat(logs...))
 	if len(logs) == 1 {
-		totals, err := query.Scan(cmd.Context(), logs[0], p.findings, p.add, p.write, p.options())
+		totals, err := query.Scan(cmd.Context(), logs[0], p.findings, p.add, p.write, p.meter.options())
 		return totals, p.meter.end(totals, err)
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
@@ -52,10 +52,6 @@ func (p *printed) search(cmd *cobra.Command, logs [][]logfile.Source) (query.Tot
 	}
 	err = errors.Join(err, cmd.Context().Err())
 	return totals, p.meter.end(totals, err)
-}
-
-func (p *printed) options() logfile.Options {
-	return logfile.Options{Fault: p.meter.fault, Progress: p.meter.progress()}
 }
 
 func (p *printed) add(part *findings, e *query.Entry) {
@@ -133,7 +129,7 @@ func (s *stream) read(ctx context.Context, sources []logfile.Source, p *printed)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, p.options())
+	}, p.meter.options())
 }
 
 // waits reports whether the next record is yet to come.

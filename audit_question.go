@@ -116,7 +116,7 @@ func (l *logFlags) sources(cmd *cobra.Command, files []string) ([]logfile.Source
 // not all could be read, too: then what was found is not all there is.
 func ask[T any](cmd *cobra.Command, sources []logfile.Source, begin func() T, each func(T, *query.Entry), take func(T) error) (query.Totals, error) {
 	m := newMeter(cmd, sources)
-	totals, err := query.Scan(cmd.Context(), sources, begin, each, take, logfile.Options{Fault: m.fault, Progress: m.progress()})
+	totals, err := query.Scan(cmd.Context(), sources, begin, each, take, m.options())
 	return totals, m.end(totals, err)
 }
 
@@ -145,6 +145,11 @@ func newMeter(cmd *cobra.Command, sources []logfile.Source) *meter {
 		}
 	}
 	return m
+}
+
+// options lets the meter know of one scan; of several there may be at once.
+func (m *meter) options() logfile.Options {
+	return logfile.Options{Fault: m.fault, Progress: m.progress()}
 }
 
 // progress returns what tells how much of some of the sources was read.
