@@ -2,7 +2,7 @@
 # three folders that it may write to. There is no shell, nobody is root, and
 # the root filesystem can be read-only.
 #
-#	docker build --tag scopegate .
+#	docker build --build-arg VERSION="$(git describe --tags --always --dirty)" --tag scopegate .
 #	docker run --read-only --cap-drop ALL \
 #	    --volume ./Caddyfile:/etc/scopegate/Caddyfile:ro \
 #	    --volume ./master-token:/run/secrets/goodaccess:ro \
@@ -17,6 +17,10 @@
 # one that your own registry holds.
 ARG BUILDER=docker.io/library/golang:1.26-bookworm
 
+# What `scopegate version`, scopegate_build_info and the image's label say. The
+# build has no history to find it in.
+ARG VERSION=devel
+
 # Go compiles for any platform by itself, so that no emulation is needed.
 FROM --platform=${BUILDPLATFORM} ${BUILDER} AS build
 WORKDIR /src
@@ -26,8 +30,10 @@ RUN go mod download
 COPY . .
 ARG TARGETOS
 ARG TARGETARCH
+ARG VERSION
 RUN CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
-    go build -trimpath -buildvcs=false -ldflags="-s -w" -tags=nobadger,nomysql,nopgx \
+    go build -trimpath -buildvcs=false -tags=nobadger,nomysql,nopgx \
+        -ldflags="-s -w -X 'github.com/scopegate/scopegate/buildinfo.linked=${VERSION}'" \
         -o /image/usr/bin/scopegate ./cmd/scopegate && \
     mkdir -p -m 0700 /writable
 
@@ -41,7 +47,7 @@ COPY --from=build --chown=65532:65532 /writable /var/lib/scopegate
 ENV XDG_DATA_HOME=/var/lib/scopegate/data XDG_CONFIG_HOME=/var/lib/scopegate/config \
     SCOPEGATE_CONFIG=/etc/scopegate/Caddyfile
 
-ARG VERSION=devel
+ARG VERSION
 LABEL org.opencontainers.image.title=scopegate \
       org.opencontainers.image.description="A gateway that gives teams narrower credentials for the GoodAccess API" \
       org.opencontainers.image.source=https://github.com/scopegate/scopegate \

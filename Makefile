@@ -28,4 +28,4 @@ ci:
 	bash .ci/run
 
 image:
-	docker build --tag scopegate .
+	docker build --build-arg VERSION="$$(git describe --tags --always --dirty)" --tag scopegate .

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopegate/scopegate"
+	"github.com/scopegate/scopegate/buildinfo"
 )
 
 func main() {
@@ -21,6 +22,7 @@ func main() {
 		paceCollector()
 	}
 	caddy.CustomBinaryName = "scopegate"
+	caddy.CustomVersion = "scopegate " + buildinfo.Version() + ", Caddy" // before Caddy's own, which `version` prints
 	caddy.CustomLongDescription = `scopegate is a gateway before the GoodAccess API: Caddy with a module that holds
 the master token and gives teams narrower credentials.
 
