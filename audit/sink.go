@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"runtime"
 	"slices"
@@ -151,6 +153,12 @@ func (s *Sink) write(b *batch) {
 	}
 	s.mu.Unlock()
 	err := s.send(b)
+	if errors.Is(err, errStrayed) {
+		err = s.send(b) // into the file that is there now
+	}
+	if err != nil {
+		s.spareRights(b)
+	}
 	s.mu.Lock()
 	s.err, b.err = err, err
 	s.mu.Unlock()
@@ -177,7 +185,8 @@ func (s *Sink) leave(b *batch, i int) (reserved bool, err error) {
 // send gives the lines of a batch their places and writes them, behind what is
 // still to be told of writes that failed.
 func (s *Sink) send(b *batch) error {
-	if s.file != nil && b.changes() {
+	pledged := s.pledged(b)
+	if pledged {
 		s.file.expect(s)
 	}
 	before := s.chain
@@ -228,20 +237,19 @@ func (s *Sink) send(b *batch) error {
 		whole, kept = s.survey(before, lead, n)
 	}
 	s.due = slices.Delete(s.due, 0, min(told, whole))
-	b.settle(kept - told)
 	if whole > 0 {
 		s.last = ends[whole-1] - lead
 		if whole > 1 {
 			s.last = ends[whole-1] - ends[whole-2]
 		}
 	}
-	if s.file != nil && n > 0 {
-		s.file.wrote(s, n, b.changes())
+	// What an anchor is told of must be found as well.
+	if s.file != nil && n > 0 && !s.file.wrote(s, n, pledged || signature.Note != "") && pledged {
+		kept, err = 0, cmp.Or(err, errStrayed)
 	}
+	b.settle(kept - told)
 	if err == nil {
 		s.reserve.moved(s.file)
-	} else {
-		s.spareRights(b)
 	}
 	s.copy(b, lead, told, whole)
 	if whole == len(ends) && signature.Note != "" {
@@ -251,7 +259,14 @@ func (s *Sink) send(b *batch) error {
 	return err
 }
 
-// changes reports whether a line of the batch must be on the disk.
+// pledged reports whether what is written next must get into the file that the
+// path names: it is to be on the disk, or was in the reserve and is then
+// forgotten there.
+func (s *Sink) pledged(b *batch) bool {
+	return s.file != nil && (s.file.mode == Full || b.changes() || len(s.reserve.waiting()) > 0)
+}
+
+// changes reports whether a line of the batch is that of a change.
 func (b *batch) changes() bool {
 	return slices.ContainsFunc(b.entries, func(e entry) bool { return e.weight != light })
 }
@@ -317,7 +332,7 @@ func (s *Sink) leftOver(part []byte) {
 }
 
 // spareRights writes into the reserve what takes rights away and what the
-// destination did not take.
+// destination did not take. Mirrors get it now: nobody knows later whose it was.
 func (s *Sink) spareRights(b *batch) {
 	start := 0
 	for i := range b.entries {
@@ -328,9 +343,12 @@ func (s *Sink) spareRights(b *batch) {
 			continue
 		}
 		after := s.chain
-		if s.reserve.put(after.stamp(nil, line)) == nil {
+		if line = after.stamp(nil, line); s.reserve.put(line) == nil {
 			s.chain = after
 			e.written, e.reserved = true, true
+			if e.from != nil {
+				sendMirrors(e.from.mirrors, line)
+			}
 			s.each(func(l *Log) { l.events.AuditReserved() })
 		}
 	}

@@ -25,8 +25,9 @@ func (f *file) look(written bool) bool {
 	if err != nil {
 		return false
 	}
-	if f.device = !info.Mode().IsRegular(); f.device {
-		return true // not opened: whoever has a pipe open to read it makes it one that can be written
+	if !info.Mode().IsRegular() {
+		f.device = f.info == nil // from the start on, or not at all
+		return f.device          // not opened: whoever has a pipe open to read it makes it one that can be written
 	}
 	now, err := os.OpenFile(f.path, os.O_RDWR, 0)
 	if err != nil {
@@ -114,7 +115,12 @@ func (f *file) rolled() bool {
 // names. Whoever deletes or replaces the log would else have changes recorded
 // in a file that nobody finds.
 func (f *file) expect(s *Sink) {
+	s.w = f.writer
 	if f.device || f.holds() {
+		return
+	}
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() {
+		s.w = broken{errNoFile}
 		return
 	}
 	if f.ends(s) {
@@ -140,20 +146,36 @@ func (f *file) expect(s *Sink) {
 	s.each(func(l *Log) { l.events.AuditReopened() })
 }
 
+// errNoFile is of a log in whose place somebody has put what keeps nothing, such
+// as a link to /dev/null.
+var errNoFile = errors.New("what bears the name of the audit log is a file no more")
+
+// errStrayed is of lines that went into a file which somebody moved or deleted
+// just before.
+var errStrayed = errors.New("the audit log was moved while it was written")
+
 // broken is the writer of a file that cannot be opened.
 type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-// wrote sees, now and then and behind every change, whether the writer rolled
-// the file: what is in the old one must be on the disk, too.
-func (f *file) wrote(s *Sink, n int, changes bool) {
+// wrote sees, now and then and behind all that is pledged, whether the writer
+// rolled the file: what is in the old one must be on the disk, too. It reports
+// whether what was written is where a reader finds it, and not in a file that
+// was moved between the look before it and the write.
+func (f *file) wrote(s *Sink, n int, pledged bool) (found bool) {
 	f.unseen += n
-	if f.device || !changes && f.unseen < lookAfter || f.holds() || !f.ends(s) {
-		return
+	switch {
+	case f.device || !pledged && f.unseen < lookAfter || f.holds():
+		return true
+	case f.ends(s):
+		if !f.look(true) {
+			return false
+		}
+		f.wake()
+		return true
 	}
-	f.look(true)
-	f.wake()
+	return f.rolled() // by the writer's clock, just behind the write
 }
 
 // watch looks after the log while nothing else does.
