@@ -19,11 +19,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 const (
@@ -36,16 +35,7 @@ func main() {
 	length := flag.Duration("for", 2*time.Second, "length of a turn")
 	clients := flag.Int("clients", 64, "clients at once")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	good, err := run(ctx, *rounds, *length, *clients)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "auditcost: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !good {
-		os.Exit(1)
-	}
+	rig.Main("auditcost", func(ctx context.Context) (bool, error) { return run(ctx, *rounds, *length, *clients) })
 }
 
 func run(ctx context.Context, rounds int, length time.Duration, clients int) (bool, error) {

@@ -57,11 +57,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 // settings is what a run can be told.
@@ -93,16 +93,7 @@ func main() {
 	if err != nil {
 		os.Exit(2) // parse has said why
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ok, err := compare(ctx, s)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "compare: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !ok {
-		os.Exit(1)
-	}
+	rig.Main("compare", func(ctx context.Context) (bool, error) { return compare(ctx, s) })
 }
 
 // compare runs and reports, and says whether the goals were met.

@@ -31,14 +31,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 func main() {
 	what := flag.String("what", "credentials", "what the gateway does when it is killed: credentials, audit or mints")
 	kills := flag.Int("kills", 50, "how often it is killed")
-	flag.IntVar(kills, "times", 50, "the same")
 	flag.Parse()
 	measure, ok := map[string]func(context.Context, int) (bool, error){
 		"credentials": ofCredentials, "audit": ofAudit, "mints": ofMints,
@@ -47,16 +46,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "crash: unknown -what %q; expected credentials, audit or mints\n", *what)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	good, err := measure(ctx, *kills)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "crash: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !good {
-		os.Exit(1)
-	}
+	rig.Main("crash", func(ctx context.Context) (bool, error) { return measure(ctx, *kills) })
 }
 
 func ofCredentials(ctx context.Context, kills int) (bool, error) {

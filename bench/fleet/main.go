@@ -21,10 +21,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 // The most that a revocation may take to arrive, at the 99th percentile.
@@ -37,24 +36,16 @@ func main() {
 	revocations := flag.Int("revocations", 200, "how many credentials to revoke in each mode")
 	rate := flag.Int("rate", 500, "requests a second while keys are rotated and configurations reloaded")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	failed, err := run(ctx, *revocations, *rate)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "fleet: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if failed {
-		os.Exit(1)
-	}
+	rig.Main("fleet", func(ctx context.Context) (bool, error) { return run(ctx, *revocations, *rate) })
 }
 
-func run(ctx context.Context, revocations, rate int) (failed bool, err error) {
+func run(ctx context.Context, revocations, rate int) (good bool, err error) {
 	w, err := newWorld(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	good = true
 	for _, mode := range []struct {
 		name, option string
 		goal         time.Duration
@@ -66,9 +57,9 @@ func run(ctx context.Context, revocations, rate int) (failed bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", mode.name, err)
 		}
-		failed = failed || !ok
+		good = good && ok
 	}
-	return failed, nil
+	return good, nil
 }
 
 func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -37,16 +36,7 @@ func main() {
 	size := flag.Int("size", 4, "size of the disk in MB")
 	while := flag.Duration("while", 5*time.Second, "how long it stays full")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	good, err := run(ctx, *size, *while)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "fulldisk: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !good {
-		os.Exit(1)
-	}
+	rig.Main("fulldisk", func(ctx context.Context) (bool, error) { return run(ctx, *size, *while) })
 }
 
 const (

@@ -20,24 +20,19 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 func main() {
 	operations := flag.Int("operations", 1000, "how many mints, lists, reads and deletions")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	r, err := run(ctx, *operations)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "isolation: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	r.print()
-	if !r.good() {
-		os.Exit(1)
-	}
+	rig.Main("isolation", func(ctx context.Context) (bool, error) {
+		r, err := run(ctx, *operations)
+		if err != nil {
+			return false, err
+		}
+		r.print()
+		return r.good(), nil
+	})
 }

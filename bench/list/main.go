@@ -29,8 +29,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 const (
@@ -48,16 +48,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "list: expected at least one round and one own token, and no fewer tokens than own ones")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ok, err := run(ctx, s)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "list: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !ok {
-		os.Exit(1)
-	}
+	rig.Main("list", func(ctx context.Context) (bool, error) { return run(ctx, s) })
 }
 
 type settings struct{ tokens, own, rounds int }

@@ -24,10 +24,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/scopegate/scopegate/bench/rig"
 )
 
 // settings are how much is measured.
@@ -57,16 +57,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "scale: %v\n", err)
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ok, err := run(ctx, s)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "scale: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !ok {
-		os.Exit(1)
-	}
+	rig.Main("scale", func(ctx context.Context) (bool, error) { return run(ctx, s) })
 }
 
 // read reads the sizes and refuses what could not be measured.

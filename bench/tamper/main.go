@@ -23,12 +23,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/audit/logfile"
@@ -40,16 +38,7 @@ func main() {
 	records := flag.Int("records", 10_000, "records in the log, at least")
 	edits := flag.Int("edits", 1000, "copies that are harmed")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ok, err := run(ctx, *records, *edits)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "tamper: %v\n", err)
-		os.Exit(2) //nolint:gocritic // nothing is left to stop
-	}
-	if !ok {
-		os.Exit(1)
-	}
+	rig.Main("tamper", func(ctx context.Context) (bool, error) { return run(ctx, *records, *edits) })
 }
 
 func run(ctx context.Context, records, edits int) (ok bool, err error) {
