@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/store"
@@ -33,6 +35,12 @@ type Anchor struct {
 
 	// One of Caddy's log writers, to which each is a line of JSON.
 	WriterRaw json.RawMessage `json:"writer,omitempty" caddy:"namespace=caddy.logging.writers inline_key=output"`
+}
+
+// String names it, without what its writer or a URL's query may hold.
+func (a *Anchor) String() string {
+	place, _, _ := strings.Cut(a.URL, "?")
+	return cmp.Or(a.File, place, "output")
 }
 
 func (a *Anchor) validate() error {
@@ -107,6 +115,9 @@ func (u anchorURL) put(ctx context.Context, s audit.Signature) error {
 	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
 	resp, err := anchorClient.Do(req)
 	if err != nil {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err // without the query, which may hold what lets us in
+		}
 		return err
 	}
 	defer resp.Body.Close()
@@ -162,9 +173,26 @@ func (g *Gateway) openAnchors(ctx caddy.Context) error {
 		if err != nil {
 			return err
 		}
-		g.anchor(put, closer)
+		g.anchor(reported(put, g.logger.With(zap.String("anchor", a.String()))), closer)
 	}
 	return nil
+}
+
+// reported says in the log when an anchor begins to fail and when it takes
+// signatures again: a path that was misspelt harms nobody until it is needed.
+func reported(put audit.Anchor, logger *zap.Logger) audit.Anchor {
+	failing := false // an anchor is asked one thing at a time
+	return func(ctx context.Context, s audit.Signature) error {
+		err := put(ctx, s)
+		switch {
+		case err != nil && !failing:
+			logger.Error("an anchor of the audit log does not take signatures; they are tried again", zap.Error(err))
+		case err == nil && failing:
+			logger.Info("the anchor of the audit log takes signatures again")
+		}
+		failing = err != nil
+		return err
+	}
 }
 
 func (g *Gateway) anchor(put audit.Anchor, closer io.Closer) {

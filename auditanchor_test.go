@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/scopegate/scopegate/audit"
 )
@@ -206,6 +208,30 @@ func TestAuditCommandsOverALog(t *testing.T) {
 	}
 	if _, err := os.Stat(auditKeyFile(w.log)); err == nil {
 		t.Error("a key was made for a log that has another")
+	}
+}
+
+// A path that was misspelt must not be found out when the anchor is needed; and
+// one line is enough.
+func TestFailingAnchorIsTold(t *testing.T) {
+	core, told := observer.New(zap.InfoLevel)
+	file := filepath.Join(t.TempDir(), "later", "anchors")
+	put := reported(anchorFile(file).put, zap.New(core))
+	for range 3 {
+		if err := put(t.Context(), audit.Signature{Note: "n"}); err == nil {
+			t.Fatal("it was put into a folder that is not there")
+		}
+	}
+	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := put(t.Context(), audit.Signature{Note: "n"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := told.Len(); n != 2 || told.All()[0].Level != zap.ErrorLevel || told.All()[1].Level != zap.InfoLevel {
+		t.Errorf("told %d times: %v", n, told.All())
 	}
 }
 

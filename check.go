@@ -49,7 +49,9 @@ ends, that the clock agrees with GoodAccess's, that files which hold secrets are
 private, that the admin endpoint is not open to whoever reaches a port, that the
 audit log can be written, and that no team holds what nobody can use.
 
-It sends one request, GET /api/v1/test-connection, unless --offline is given.
+It sends one request, GET /api/v1/test-connection, unless --offline is given. It can
+be asked while a gateway runs. Run it as the gateway's user, with its environment:
+root can write where that user cannot.
 
 Exit codes: 0 well, perhaps with warnings, 1 something failed, 2 the command is
 called wrongly.`,
@@ -102,7 +104,7 @@ func (p *preflight) gateway(ctx context.Context, l loaded) {
 		}
 		return
 	}
-	p.add("ok", "config", fmt.Sprintf("teams: %d, credentials: %d", len(l.rules.teams), len(l.rules.credentials)), "")
+	p.add("ok", "config", fmt.Sprintf("teams: %d, static credentials: %d", len(l.rules.teams), len(l.rules.credentials)), "")
 	for _, n := range l.rules.notes {
 		p.add("warn", "config", n, "name the scopes that are meant")
 	}
@@ -111,6 +113,7 @@ func (p *preflight) gateway(ctx context.Context, l loaded) {
 	p.master(ctx, l.Gateway)
 	p.expiry(l.Gateway)
 	p.audit(l.Gateway)
+	p.anchors(l.Gateway)
 	p.store(ctx, l.Gateway)
 	for _, t := range l.Teams {
 		p.team(l.Gateway, t)
@@ -160,6 +163,7 @@ func (p *preflight) tokenFile(g *Gateway) {
 			err = named.Err
 		}
 		p.add("fail", "file mode", fmt.Sprintf("the master token's file cannot be read: %v", err), "make it readable for the gateway's user")
+	case !info.Mode().IsRegular(): // and no token: see master
 	case info.Mode().Perm()&0o037 != 0:
 		p.add("fail", "file mode", fmt.Sprintf("%s has mode %04o: others can read the master token", path, info.Mode().Perm()), "chmod 0400 "+path)
 	default:
@@ -174,7 +178,11 @@ func (p *preflight) master(ctx context.Context, g *Gateway) {
 	defer cancel()
 	f, err := upstream.New(cctx, g.Upstream, upstream.Options{UserAgent: "scopegate/" + buildinfo.Version(), Teams: 1})
 	if err != nil {
-		p.add("fail", "master token", err.Error(), "see the message")
+		mend := "put the token there, alone, in a file that the gateway's user can read"
+		if strings.HasPrefix(g.Upstream.MasterToken, "{env.") {
+			mend = "set it where the gateway runs, and here as well: this command reads its own environment"
+		}
+		p.add("fail", "master token", err.Error(), mend)
 		return
 	}
 	defer f.Close()
@@ -225,8 +233,6 @@ func (p *preflight) expiry(g *Gateway) {
 	}
 }
 
-// audit sees whether the durable log can be written, without leaving a trace
-// where there is none yet.
 // store looks at the store without making one: what is not there yet is made
 // by the gateway's own user when it starts.
 func (p *preflight) store(ctx context.Context, g *Gateway) {
@@ -261,6 +267,8 @@ func (p *preflight) store(ctx context.Context, g *Gateway) {
 	}
 }
 
+// audit sees whether the durable log can be written, without leaving a trace
+// where there is none yet.
 func (p *preflight) audit(g *Gateway) {
 	path := g.defaultAuditFile()
 	if g.Audit != nil && g.Audit.WriterRaw != nil {
@@ -287,14 +295,45 @@ func (p *preflight) audit(g *Gateway) {
 		return
 	}
 	dir := nearestDir(filepath.Dir(path))
-	probe, err := os.CreateTemp(dir, ".scopegate-check-*")
-	if err != nil {
+	if err := canMake(dir); err != nil {
 		p.add("fail", "audit", err.Error(), "make "+dir+" writable for the gateway's user: without a record no request is served")
 		return
 	}
-	_ = probe.Close()
-	_ = os.Remove(probe.Name())
 	p.add("ok", "audit", path+" can be made", "")
+}
+
+// anchors looks at those that are files. A gateway runs without them, and what
+// they are for shows only when it is too late.
+func (p *preflight) anchors(g *Gateway) {
+	if g.Audit == nil {
+		return
+	}
+	for _, a := range g.Audit.Anchors {
+		if a.File == "" {
+			continue
+		}
+		file, err := os.OpenFile(a.File, os.O_WRONLY|os.O_APPEND, 0)
+		switch {
+		case err == nil:
+			_ = file.Close()
+		case os.IsNotExist(err):
+			err = canMake(filepath.Dir(a.File)) // the gateway makes the file alone
+		}
+		if err != nil {
+			p.add("fail", "anchor", err.Error(), "make "+a.File+" writable for the gateway's user, or its folder: without it nothing outside of the log holds what the log said")
+			continue
+		}
+		p.add("ok", "anchor", a.File+" can be written", "")
+	}
+}
+
+// canMake makes a file in a folder, and takes it away again.
+func canMake(dir string) error {
+	probe, err := os.CreateTemp(dir, ".scopegate-check-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 func nearestDir(dir string) string {
@@ -313,6 +352,9 @@ func nearestDir(dir string) string {
 // team looks for what a team holds and nobody can use.
 func (p *preflight) team(g *Gateway, t *Team) {
 	at := "team " + t.Name
+	// Stored credentials may hold all that their team does: with a store, nothing
+	// is out of reach.
+	storeless := g.Store != nil && g.Store.Driver == storeNone
 	usable := 0
 	var scopesUsable scopes.Set
 	for _, c := range g.rules.credentials {
@@ -324,7 +366,7 @@ func (p *preflight) team(g *Gateway, t *Team) {
 			scopesUsable = scopesUsable.Union(c.Identity.Scopes)
 		}
 	}
-	if usable == 0 && g.Store != nil && g.Store.Driver == storeNone {
+	if usable == 0 && storeless {
 		p.add("warn", at, "no credential of it is in force: nobody can use its grants", "scopegate key generate --team "+t.Name)
 		return
 	}
@@ -337,7 +379,7 @@ func (p *preflight) team(g *Gateway, t *Team) {
 	if held.Empty() {
 		p.add("warn", at, "holds no scope: only test-connection and whoami are left", "add `scopes ...` to it")
 	}
-	if lost := held.Minus(scopesUsable); !lost.Empty() {
+	if lost := held.Minus(scopesUsable); storeless && !lost.Empty() {
 		p.add("warn", at, "no credential in force holds "+lost.String(), "remove these scopes from the team, or from what narrows its credentials")
 	}
 	if off := held.Minus(g.rules.router.Needed()); !off.Empty() {
@@ -350,7 +392,7 @@ func (p *preflight) team(g *Gateway, t *Team) {
 	case !held.Has(create) && t.Mint != nil:
 		p.add("warn", at, "has a mint block but does not hold token.create: nobody can mint", "add token.create to its scopes")
 	default:
-		p.add("ok", at, fmt.Sprintf("scopes: %d, credentials in force: %d", held.Len(), usable), "")
+		p.add("ok", at, fmt.Sprintf("scopes: %d, static credentials in force: %d", held.Len(), usable), "")
 	}
 }
 

@@ -3,6 +3,8 @@ package scopegate
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +163,7 @@ func TestExplainRejects(t *testing.T) {
 	}{
 		"unknown team":       {[]string{"--config", file, "--team", "rde", "GET", "/"}, `did you mean "red"?`},
 		"unknown credential": {[]string{"--config", file, "--credential", "red/two", "GET", "/"}, "red/one"},
+		"stored credential":  {[]string{"--config", file, "--credential", "4fQ9aZ0bTx1k", "GET", "/"}, "The store is not asked"},
 		"no caller":          {[]string{"--config", file, "GET", "/"}, "at least one of the flags"},
 		"no config":          {[]string{"--team", "red", "GET", "/"}, "config"},
 		"bad address":        {[]string{"--config", file, "--team", "red", "--from", "x", "GET", "/"}, "is not an address"},
@@ -239,7 +242,7 @@ http://localhost {
 			"warn  store", "ok    master token", "ok    clock", "ok    file mode", "ok    admin", "ok    audit",
 			"no credential of it is in force", "no operation that is on needs gateways.read", "holds token.create but has no mint block",
 		}},
-		{"no static credential", "off", token, "", audit, "sqlite " + filepath.Join(t.TempDir(), "store.db"), false, []string{"ok    store"}},
+		{"no static credential", "off", token, "", audit, "sqlite " + filepath.Join(t.TempDir(), "store.db"), false, []string{"ok    store", "ok    team idle", "static credentials in force: 0"}},
 		{"damaged store", "off", token, "", audit, "sqlite " + damaged, true, []string{"fail  store"}},
 		{"open admin", "localhost:2019", token, soon, audit, "none", true, []string{"fail  admin", "warn  expiry"}},
 		{"open token file", "off", open, soon, audit, "none", true, []string{"fail  file mode"}},
@@ -263,11 +266,44 @@ http://localhost {
 			if strings.Contains(out, w.sim.Master()) {
 				t.Error("the master token was printed")
 			}
+			// Stored credentials may use what static ones do not.
+			if c.store != "none" && strings.Contains(out, "remove these scopes from the team") {
+				t.Errorf("told to take away what stored credentials use:\n%s", out)
+			}
 		})
 	}
 }
 
+func TestCheckLooksAtAnchors(t *testing.T) {
+	w := newWorld(t, "scopes members.read")
+	dir := t.TempDir()
+	for anchor, want := range map[string]string{
+		filepath.Join(dir, "anchors"):         "ok    anchor",
+		filepath.Join(dir, "none", "anchors"): "fail  anchor",
+		dir:                                   "fail  anchor",
+	} {
+		file := write(t, "Caddyfile", "{\n\tadmin off\n}\nhttp://localhost {\n\tscopegate {\n\t\tupstream "+w.Upstream.URL+" {\n\t\t\tmaster_token {env.SCOPEGATE_TEST_MASTER}\n\t\t}\n"+
+			"\t\tteam red {\n\t\t\tscopes members.read\n\t\t}\n\t\taudit {\n\t\t\toutput file "+filepath.Join(dir, "audit.jsonl")+"\n\t\t\tanchor file "+anchor+"\n\t\t}\n\t}\n}\n")
+		if out, err := run(t, "", "check", "--offline", "--config", file); (err != nil) != strings.HasPrefix(want, "fail") || !strings.Contains(out, want) {
+			t.Errorf("%s: %v\n%s", anchor, err, out)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
 func TestHealthAsksAProbe(t *testing.T) {
+	asked := make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	t.Cleanup(srv.Close)
+	for path, want := range map[string]string{"": "/_scopegate/readyz", "/": "/_scopegate/readyz", "/_scopegate/livez": "/_scopegate/livez"} {
+		if out, err := run(t, "", "health", srv.URL+path); err != nil {
+			t.Errorf("%s%s: %s %v", srv.URL, path, out, err)
+		} else if got := <-asked; got != want {
+			t.Errorf("asked %s of %q, want %s", got, path, want)
+		}
+	}
 	url, status := probeServer(t)
 	for code, fails := range map[int]bool{200: false, 503: true} {
 		status.Store(int64(code))

@@ -146,7 +146,7 @@ func (q *question) find(cred, team string) (*credential.Credential, error) {
 	}
 	switch len(match) {
 	case 0:
-		return nil, unknown("credential", cred, names)
+		return nil, misused("%w. The store is not asked: `scopegate key show` says of which team a stored one is and what narrows it, and --team what that team may", unknown("credential", cred, names))
 	case 1:
 		return match[0], nil
 	}
@@ -156,6 +156,9 @@ func (q *question) find(cred, team string) (*credential.Credential, error) {
 func unknown(what, name string, known []string) error {
 	if near := scopes.Nearest(name, known); near != "" {
 		return misused("no %s %q; did you mean %q?", what, name, near)
+	}
+	if len(known) == 0 {
+		return misused("no %s %q: the configuration has none", what, name)
 	}
 	return misused("no %s %q; there are: %s", what, name, strings.Join(known, ", "))
 }
