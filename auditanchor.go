@@ -97,7 +97,8 @@ func (path anchorFile) put(_ context.Context, s audit.Signature) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(file, s.Note+"\n")
+	// The empty line before it ends what a write has left that broke off.
+	_, err = io.WriteString(file, "\n"+s.Note)
 	return errors.Join(err, file.Sync(), file.Close())
 }
 

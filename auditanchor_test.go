@@ -1,13 +1,16 @@
 package scopegate
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,7 +61,7 @@ func TestAnchorsKeepSignatures(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		for _, note := range []string{"scopegate/x\n1\n\n\n— scopegate/x a\n", "scopegate/x\n2\n\n\n— scopegate/x b\n"} {
+		for _, note := range []string{aNote(1), aNote(2)} {
 			if err := put(t.Context(), audit.Signature{Log: "scopegate/x", Seq: 1, Note: note}); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -70,7 +73,7 @@ func TestAnchorsKeepSignatures(t *testing.T) {
 		}
 	}
 	for name, text := range map[string]string{"file": string(readFile(t, file)), "writer": string(readFile(t, line))} {
-		if notes := audit.SplitNotes(text); len(notes) != 2 || !strings.HasSuffix(notes[0], "a\n") || !strings.HasSuffix(strings.TrimRight(notes[1], "\n"), "b") {
+		if notes := audit.SplitNotes(text); !slices.Equal(notes, []string{aNote(1), aNote(2)}) {
 			t.Errorf("%s keeps %q", name, notes)
 		}
 	}
@@ -85,6 +88,35 @@ func TestAnchorsKeepSignatures(t *testing.T) {
 	}
 	if err := anchorFile(dir).put(t.Context(), audit.Signature{}); err == nil {
 		t.Error("a folder kept an anchor")
+	}
+}
+
+// aNote has the form of a checkpoint.
+func aNote(seq int) string {
+	return fmt.Sprintf("scopegate/x\n%d\n\n\n— scopegate/x %s\n", seq, base64.StdEncoding.EncodeToString(make([]byte, 68)))
+}
+
+// A disk that is full, or a machine that lost its power, leaves part of a
+// signature in a file of anchors. That is no evidence against the log.
+func TestVerifyTakesAnchorsThatBrokeOff(t *testing.T) {
+	path, key, anchors := chained(t, 3)
+	whole := readFile(t, anchors)
+	notes := audit.SplitNotes(string(whole))
+	last := notes[len(notes)-1]
+	for n := range len(last) {
+		for name, text := range map[string]string{"the last": string(whole) + "\n" + last[:n], "one before": "\n" + last[:n] + string(whole)} {
+			if got := audit.SplitNotes(text); !slices.Equal(got, notes) && n < len(last)-1 { // all but its newline is all
+				t.Fatalf("%s broke off behind %d bytes: %q", name, n, got)
+			}
+		}
+	}
+	broken := write(t, "anchors", "\n"+last[:40]+string(whole)+"\n"+last[:150])
+	if out, told, code := askLog(t, "", "verify", "--key", key, "--anchors", broken, path); code != 0 {
+		t.Errorf("%d %s%s", code, out, told)
+	}
+	changed := write(t, "anchors", strings.Replace(string(whole), "\n1\n", "\n2\n", 1))
+	if out, told, code := askLog(t, "", "verify", "--key", key, "--anchors", changed, path); code != 3 {
+		t.Errorf("changed: %d %s%s", code, out, told)
 	}
 }
 

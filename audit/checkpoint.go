@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -128,14 +129,19 @@ func parseBody(body string) (s Signature, err error) {
 
 // SplitNotes takes apart what a file of anchors or an HTTP collector has
 // gathered: signed notes, one behind another, or lines of JSON that hold them.
+// What a write has left that broke off is none: whoever could make it of a note
+// could as well have deleted that.
 func SplitNotes(text string) []string {
 	var notes []string
 	var b strings.Builder
 	signatures := false
-	flush := func() {
-		if strings.TrimSpace(b.String()) != "" {
-			notes = append(notes, b.String())
+	add := func(text string) {
+		if isWhole(text) {
+			notes = append(notes, text)
 		}
+	}
+	flush := func() {
+		add(b.String())
 		b.Reset()
 		signatures = false
 	}
@@ -144,12 +150,12 @@ func SplitNotes(text string) []string {
 			var m mark
 			if json.Unmarshal([]byte(line), &m) == nil && m.Signed != "" {
 				flush()
-				notes = append(notes, m.Signed)
+				add(m.Signed)
 				continue
 			}
 		}
-		isSignature := strings.HasPrefix(line, "— ")
-		if signatures && !isSignature {
+		isSignature := strings.HasPrefix(line, signatureMark)
+		if signatures && !isSignature || strings.HasPrefix(line, originPrefix) {
 			flush()
 		}
 		if b.Len() == 0 && strings.TrimSpace(line) == "" {
@@ -160,4 +166,17 @@ func SplitNotes(text string) []string {
 	}
 	flush()
 	return notes
+}
+
+// signatureMark begins each line of a note that is a signature.
+const signatureMark = "— "
+
+// isWhole reports whether a note ends in a signature of the length that ours
+// have, with the four bytes that name the key.
+func isWhole(text string) bool {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	signature, ok := strings.CutPrefix(lines[len(lines)-1], signatureMark)
+	_, encoded, _ := strings.Cut(signature, " ")
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	return ok && err == nil && len(raw) == 4+ed25519.SignatureSize
 }
