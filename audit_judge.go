@@ -2,7 +2,6 @@ package scopegate
 
 import (
 	"encoding/json"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -149,7 +148,7 @@ func (j *judge) body(e *query.Entry, op *scopes.Operation, id *policy.Identity, 
 	switch {
 	case op.Body == scopes.TokenBody:
 		return j.mint(e, op, id)
-	case op.Body == scopes.MemberBody && op.Method != http.MethodPost && !id.Team.MemberPasswords:
+	case op.Body == scopes.MemberBody && !id.Team.MemberPasswords:
 		return unknownFor(gapBody + ": whether it set a password")
 	}
 	return is(policy.Allowed)

@@ -363,6 +363,18 @@ func TestMemberPasswordNeedsItsOwnGrant(t *testing.T) {
 	}
 }
 
+// An added operation is not known to make a new member merely since it is a
+// POST: it may set the password of one who is there.
+func TestMemberPasswordIsRefusedOfAddedOperations(t *testing.T) {
+	const path = "/api/v1/member/{teamMemberId}/access"
+	for _, method := range []string{"POST", "PUT", "PATCH"} {
+		w := newWorldWith(t, "scopes members.update", "operation "+method+" "+path+" members.update")
+		if rec := w.do(t, method, "/api/v1/member/x/access", `{"password":"x"}`); rec.Code != 403 || reasonOf(t, rec) != "member_password" {
+			t.Errorf("%s: %d %s", method, rec.Code, rec.Body)
+		}
+	}
+}
+
 func TestWhoamiTellsTheGrant(t *testing.T) {
 	w := newWorld(t, tokenTeam+"\nrate_limit 5 1m")
 	rec := w.do(t, "GET", "/_scopegate/v1/whoami", "")

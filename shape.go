@@ -65,7 +65,7 @@ func (c *compiled) shape(op *scopes.Operation, id *policy.Identity, body []byte,
 	if err != nil {
 		return shaped{}, refuseWith(policy.MalformedBody, err.Error())
 	}
-	if op.Body == scopes.MemberBody && op.Method != http.MethodPost {
+	if op.Body == scopes.MemberBody {
 		sets, err := tokens.SetsPassword(encoded)
 		if err != nil {
 			return shaped{}, refuseWith(policy.MalformedBody, err.Error())
