@@ -35,7 +35,7 @@ type tokenView struct {
 	Changed    time.Time  `json:"changed_at"`        // likewise
 	Adopted    bool       `json:"adopted"`           //
 	AdoptedBy  string     `json:"adopted_by,omitempty"`
-	Attempts   int        `json:"attempts"` // to delete it
+	Attempts   int        `json:"attempts"` // to delete it, or to find out whether it is to be
 	Next       *time.Time `json:"next_attempt_at,omitempty"`
 	Failure    string     `json:"failure,omitempty"` // of the last attempt
 }
@@ -47,7 +47,7 @@ func viewToken(t store.Token) tokenView {
 		ExpiresAt: t.ExpiresAt, Expires: timeOf(t.Expires), Created: t.Created, Changed: t.Changed,
 		Adopted: t.Adopted, AdoptedBy: t.CreatedBy, Attempts: t.Attempts, Failure: t.Failure,
 	}
-	if t.State == ledger.Revoking {
+	if t.State == ledger.Revoking || t.State == ledger.Unknown && t.ID != "" {
 		v.Next = timeOf(t.Due)
 	}
 	return v

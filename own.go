@@ -335,7 +335,8 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, 
 }
 
 // prove reads a new token back. Where it is wider than what was asked for, or
-// that cannot be found out, it is deleted: nobody was given its secret.
+// that cannot be found out, it is deleted, once the ledger has seen its stamp:
+// nobody was given its secret.
 func (q *request) prove(ctx context.Context, mint *ledger.Mint) *refusal {
 	row := mint.Row()
 	seen, err := q.g.lookAt(ctx, ledger.Call{ID: row.ID, Team: row.Team, Credential: row.Credential, Cause: "to prove " + q.id})
@@ -357,7 +358,7 @@ func (q *request) prove(ctx context.Context, mint *ledger.Mint) *refusal {
 		}
 		if len(proof.Wider) > 0 {
 			q.g.meter.MintWidened()
-			q.g.logger.Error("GoodAccess made a token that is not as it was asked for; it is deleted",
+			q.g.logger.Error("GoodAccess made a token that is not as it was asked for; it is deleted if it has the stamp of this mint",
 				zap.String("token", row.ID), zap.String("fields", strings.Join(proof.Wider, ", ")))
 			cause, no = "it is not as it was asked for: "+strings.Join(proof.Wider, ", "), refuse(policy.UpstreamWidened)
 		}

@@ -54,16 +54,62 @@ func TestMintThatBreaksOff(t *testing.T) {
 	w.ends(t)
 }
 
+// names makes upstream answer mints with the id of another token.
+func (w *world) names(id string) (heal func()) {
+	return w.sim.Fail(simulator.Fault{Operation: "createToken", Effect: func(rw http.ResponseWriter, _ *http.Request, answer func() simulator.Answer) {
+		a := answer()
+		a.Body = []byte(`{"created_id":"` + id + `","token":"simulated-x"}`)
+		a.Send(rw)
+	}})
+}
+
+// The same where that is not seen by reading it back: reads fail, or the
+// process ends before. Neither the queue nor the team may delete that token.
+func TestForeignTokenOutlivesAMintThatFailed(t *testing.T) {
+	w := newWorld(t, tokenTeam)
+	foreign := w.sim.Plant("made in the console")
+	lie := w.names(foreign)
+	away := w.sim.Fail(simulator.Fault{Operation: "getToken", Effect: simulator.Status(500, nil)})
+	rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
+	lie()
+	if rec.Code != 502 || strings.Contains(rec.Body.String(), "simulated-") {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	if rec := w.do(t, "DELETE", "/api/v1/token/"+foreign, ""); rec.Code != 404 {
+		t.Errorf("its team deletes it: %d %s", rec.Code, rec.Body)
+	}
+	away()
+	await(t, "an end of the doubt", func() bool {
+		rows := w.rowsIn(t, ledger.Unknown)
+		return len(rows) == 1 && rows[0].ID == ""
+	})
+	if _, err := w.room.ledger.Reconcile(t.Context(), ledger.Reconciliation{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the end of what was made", func() bool { return len(w.sim.Tokens()) == 2 && len(w.rowsIn(t, ledger.Revoking)) == 0 })
+	if !w.lives(foreign) {
+		t.Error("the foreign token is gone")
+	}
+	for _, r := range w.sim.Requests() {
+		if r.Method == http.MethodDelete && strings.HasSuffix(r.Path, foreign) {
+			t.Error("upstream was asked to delete it")
+		}
+	}
+	told := false
+	for line := range strings.Lines(string(readFile(t, w.log))) {
+		told = told || strings.Contains(line, `"token_id":"`+foreign+`"`) && strings.Contains(line, "did not make it; it is left alone")
+	}
+	if !told {
+		t.Error("the audit log does not tell of it")
+	}
+}
+
 // An upstream that answers a mint with the id of somebody else's token has the
 // gateway neither hand it out nor delete it.
 func TestMintAnsweredWithAnother(t *testing.T) {
 	w := newWorld(t, tokenTeam)
 	foreign := w.sim.Plant("made in the console")
-	heal := w.sim.Fail(simulator.Fault{Operation: "createToken", Effect: func(w http.ResponseWriter, _ *http.Request, answer func() simulator.Answer) {
-		a := answer()
-		a.Body = []byte(`{"created_id":"` + foreign + `","token":"simulated-x"}`)
-		a.Send(w)
-	}})
+	heal := w.names(foreign)
 	rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
 	heal()
 	if rec.Code != 502 || reasonOf(t, rec) != "upstream_shape" || strings.Contains(rec.Body.String(), "simulated-") {

@@ -26,6 +26,8 @@ const (
 
 	// perDeletion is how many calls a deletion takes: its own, and its proof.
 	perDeletion = 2
+	// perIdentity is how many it takes to find out whose token an id names.
+	perIdentity = 1
 
 	firstPause = time.Second
 	longPause  = 10 * time.Minute
@@ -141,7 +143,10 @@ func (l *Ledger) settleBatch(ctx context.Context) error {
 func (l *Ledger) payable() []string {
 	states := []string{Intent}
 	if !l.Skewed() {
-		states = append(states, Unknown, Live)
+		states = append(states, Live)
+		if l.budget.open(perIdentity) {
+			states = append(states, Unknown)
+		}
 	}
 	if l.budget.open(perDeletion) {
 		states = append(states, Revoking)
@@ -162,35 +167,105 @@ func (l *Ledger) settleOne(ctx context.Context, t store.Token) error {
 func (l *Ledger) dueNow(ctx context.Context, t store.Token) error {
 	switch {
 	case t.State == Intent:
-		return l.giveUp(ctx, t)
+		_, err := l.lose(ctx, t, "the mint was not finished")
+		return err
 	case l.expired(t):
 		_, err := l.move(ctx, t, Gone, "it has expired", nil)
 		return err
 	case t.State == Revoking:
 		return l.pay(ctx, t)
 	case t.State == Unknown && t.ID != "":
-		return l.giveUp(ctx, t)
+		return l.identify(ctx, t)
 	}
 	return nil
 }
 
-// giveUp takes a mint whose process died, or took too long, for what it is: the
-// token of one that has an id has to go, since nobody has its secret, and one
-// without may turn up.
-func (l *Ledger) giveUp(ctx context.Context, t store.Token) error {
-	const cause = "the mint was not finished"
+// lose gives a mint up whose reply did not come, or came to nothing, since
+// nobody has the secret of its token. That is looked for: under the id that
+// upstream named, or else by its stamp.
+func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) (lost store.Token, err error) {
+	if t.State == Unknown {
+		t.Cause, t.Due = cause, l.foundOut(t)
+		lost, err = l.Rows.UpdateToken(ctx, t, nil)
+	} else {
+		lost, err = l.move(ctx, t, Unknown, cause, nil)
+	}
+	switch {
+	case err != nil:
+	case t.ID != "":
+		l.poke()
+	default:
+		l.lost.Store(true)
+	}
+	return lost, err
+}
+
+// foundOut is when something is to be done about a token that may be there or
+// not: at once where there is an id to ask for; without one, when it must have
+// expired.
+func (l *Ledger) foundOut(t store.Token) time.Time {
+	if t.ID == "" {
+		return lastsUntil(t)
+	}
+	return l.Now()
+}
+
+// identify asks upstream whose token it named for a mint of which nothing else
+// is known, and has it deleted if it is this mint's. Upstream may have named
+// another one: somebody else's must not be deleted for that. Nothing but the
+// stamp is proof, and a row that says so is written before the token is
+// deleted, so that no later process has to ask again.
+func (l *Ledger) identify(ctx context.Context, t store.Token) error {
 	restored, err := l.Rows.Restoration(ctx)
 	if err != nil {
 		return err
 	}
-	if t.ID == "" || !restored.IsZero() {
+	if !restored.IsZero() {
 		// A backup may be from just before the token went live, which it has
 		// forgotten. Whether it is deleted is for the operator to say.
-		_, err := l.lose(ctx, t, cause)
+		t.Due = l.Now().Add(longPause)
+		_, err := l.Rows.UpdateToken(ctx, t, nil)
 		return err
 	}
-	t.Due = l.Now()
-	_, err = l.move(ctx, t, Revoking, cause, nil)
+	if !l.budget.take(perIdentity) {
+		return nil
+	}
+	call := Call{ID: t.ID, Team: t.Team, Credential: t.Credential, Cause: "whether it is ours: " + t.Cause}
+	seen, err := l.API.Read(ctx, call)
+	switch {
+	case errors.Is(err, ErrNone):
+		// No proof of anything: it may be there only later, or under another id.
+		return l.disown(ctx, t, "upstream does not have "+t.ID+", which it named")
+	case err != nil:
+		_, err = l.later(ctx, t, err)
+		return err
+	case seen.Nonce == t.Nonce:
+		t.Due = l.Now()
+		if t, err = l.move(ctx, t, Revoking, t.Cause, nil); err != nil {
+			return err
+		}
+		return l.pay(ctx, t)
+	case seen.Name == "" && seen.Nonce == "":
+		// It may be ours, and would not be found again without its id.
+		_, err = l.later(ctx, t, errNameless)
+		return err
+	}
+	call.Cause = "upstream named it for a mint that did not make it; it is left alone"
+	if err := l.API.Note(call); err != nil {
+		_, err = l.later(ctx, t, err)
+		return err
+	}
+	l.Warn("GoodAccess answered a mint with the id of another token; nothing is done about that one", fmt.Errorf("token %s", t.ID))
+	return l.disown(ctx, t, "upstream named "+t.ID+", which is another token")
+}
+
+var errNameless = errors.New("upstream does not show its name, so that it may be anybody's: it is not deleted")
+
+// disown forgets the id that upstream named. The mint's own token, if there is
+// one, is looked for by its stamp.
+func (l *Ledger) disown(ctx context.Context, t store.Token, cause string) error {
+	t.ID, t.Attempts, t.Failure = "", 0, ""
+	_, err := l.lose(ctx, t, cause)
 	return err
 }
 
@@ -234,6 +309,11 @@ func (l *Ledger) Deleted(ctx context.Context, t store.Token, outcome error) (sto
 	if t.State != Revoking {
 		return t, fmt.Errorf("%w: a deletion of a token that is %s", ErrMove, t.State)
 	}
+	return l.later(ctx, t, outcome)
+}
+
+// later tries again what has failed, after a pause.
+func (l *Ledger) later(ctx context.Context, t store.Token, outcome error) (store.Token, error) {
 	t.Attempts++
 	t.Failure = outcome.Error()
 	next := pause(t.Attempts)

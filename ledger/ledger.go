@@ -29,10 +29,13 @@ const (
 	Intent = "intent"
 	// Live is a token that its team was given.
 	Live = store.TokenLive
-	// Unknown is one whose reply was lost: it may have been made or not, and
-	// its secret is known to nobody.
+	// Unknown is one whose reply was lost, or came to nothing: it may have been
+	// made or not, and its secret is known to nobody. An id that its row has is
+	// what upstream named, and may be somebody else's token.
 	Unknown = "unknown"
 	// Revoking is one that is to be deleted, until upstream no longer has it.
+	// What comes here has been live, or upstream has shown its stamp: a row in
+	// this state is enough to delete what has its id.
 	Revoking = "revoking"
 	// Gone is one that upstream has no longer.
 	Gone = store.TokenGone
@@ -41,7 +44,7 @@ const (
 // moves are all ways from one state to another. An intent of which it is
 // certain that upstream never acted on it is dropped, which is no state.
 var moves = map[string][]string{
-	Intent:   {Live, Unknown, Revoking},
+	Intent:   {Live, Unknown},
 	Unknown:  {Live, Revoking, Gone},
 	Live:     {Revoking, Gone},
 	Revoking: {Gone},
@@ -189,8 +192,10 @@ func (l *Ledger) move(ctx context.Context, t store.Token, to, cause string, seal
 	switch to {
 	case Gone:
 		t.Due, t.Failure = time.Time{}, ""
-	case Live, Unknown:
+	case Live:
 		t.Due = lastsUntil(t)
+	case Unknown:
+		t.Due = l.foundOut(t)
 	case Revoking:
 		t.Attempts, t.Failure = 0, ""
 	}
@@ -265,6 +270,9 @@ func (l *Ledger) Revoke(ctx context.Context, t store.Token, cause string, after 
 		// It is tried out of turn; the queue lets it be for as long.
 		t.Due = due
 		return l.Rows.UpdateToken(ctx, t, nil)
+	}
+	if t.State == Unknown {
+		return t, fmt.Errorf("%w: from %s to %s before it is known whose it is", ErrMove, t.State, Revoking)
 	}
 	t.Due = due
 	moved, err := l.move(ctx, t, Revoking, cause, nil)

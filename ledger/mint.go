@@ -75,7 +75,7 @@ func (m *Mint) Made(ctx context.Context, id string) error {
 	return m.insist(ctx, func(t store.Token) (store.Token, error) {
 		t.ID = strings.ToLower(id)
 		if t.State == Unknown {
-			// It was given up and is not yet to be deleted, nor forgotten.
+			// It was given up and is not yet to be asked about, nor forgotten.
 			t.Due = m.ledger.Now().Add(m.within)
 		}
 		return m.ledger.Rows.UpdateToken(ctx, t, nil)
@@ -125,13 +125,14 @@ func (m *Mint) Lost(ctx context.Context, cause string) error {
 	return err
 }
 
-// Revoke says that the token is to be deleted after all.
+// Revoke says that the token is to be deleted after all, once upstream has
+// shown that it is this mint's.
 func (m *Mint) Revoke(ctx context.Context, cause string) error {
 	err := m.insist(ctx, func(t store.Token) (store.Token, error) {
 		if t.State == Revoking || t.State == Gone {
 			return t, nil
 		}
-		return m.ledger.Revoke(ctx, t, cause, 0)
+		return m.ledger.lose(ctx, t, cause)
 	})
 	if errors.Is(err, ErrOvertaken) && (m.row.State == Revoking || m.row.State == Gone) {
 		return nil

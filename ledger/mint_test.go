@@ -16,7 +16,7 @@ import (
 func TestMoves(t *testing.T) {
 	states := []string{Intent, Live, Unknown, Revoking, Gone}
 	legal := map[[2]string]bool{
-		{Intent, Live}: true, {Intent, Unknown}: true, {Intent, Revoking}: true,
+		{Intent, Live}: true, {Intent, Unknown}: true,
 		{Unknown, Live}: true, {Unknown, Revoking}: true, {Unknown, Gone}: true,
 		{Live, Revoking}: true, {Live, Gone}: true,
 		{Revoking, Gone}: true,
@@ -49,6 +49,10 @@ func TestMoves(t *testing.T) {
 					switch to {
 					case Gone:
 						want = time.Time{}
+					case Unknown:
+						if known {
+							want = time.Now()
+						}
 					case Revoking:
 						want = row.Due
 						if now.Attempts != 0 || now.Failure != "" {
@@ -213,7 +217,7 @@ func TestMintOvertaken(t *testing.T) {
 		"it is lost with its id": {func(t *testing.T, _ *world, m *Mint, id string) error {
 			ok(t, m.Made(t.Context(), id))
 			return m.Lost(t.Context(), "reset")
-		}, nil, Revoking},
+		}, nil, Unknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {

@@ -75,8 +75,11 @@ func (s *schedule) mint() {
 			s.settle()
 		}
 	}
-	if s.chance(10) {
-		id = s.other(id) // upstream names another token
+	switch { // upstream names another token
+	case s.chance(10):
+		id = s.other(id)
+	case s.chance(10):
+		id = s.console()
 	}
 	if err := m.Made(ctx, id); err != nil {
 		if s.chance(50) {
@@ -84,10 +87,16 @@ func (s *schedule) mint() {
 		}
 		return
 	}
-	switch s.rand.IntN(6) {
+	end := s.rand.IntN(6)
+	if s.foreign[id] {
+		end %= 3 // its proof does not succeed
+	}
+	switch end {
 	case 0: // it dies
 	case 1:
 		ok(s.t, m.Revoke(ctx, "it is wider"))
+	case 2:
+		_ = m.Disown(ctx, "it is another's")
 	default:
 		_ = m.Live(ctx, nil)
 	}
@@ -167,10 +176,16 @@ func (s *schedule) step() {
 		if rows := s.rows(Live); len(rows) > 0 && s.chance(30) { // somebody deletes one in the console
 			s.up.remove(rows[s.rand.IntN(len(rows))].ID)
 		}
-		id := fmt.Sprintf("ffffffff-0000-4000-8000-%012x", len(s.foreign))
-		s.foreign[id] = true
-		s.up.add(id, "")
+		s.console()
 	}
+}
+
+// console makes a token that is none of the ledger's.
+func (s *schedule) console() (id string) {
+	id = fmt.Sprintf("ffffffff-0000-4000-8000-%012x", len(s.foreign))
+	s.foreign[id] = true
+	s.up.add(id, "")
+	return id
 }
 
 // end lets everything heal, and all that is owed be paid.

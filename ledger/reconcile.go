@@ -138,20 +138,6 @@ func (l *Ledger) reconcileIfDue(ctx context.Context, every time.Duration) error 
 	return err
 }
 
-// lose gives a mint up whose reply did not come. Its token is looked for.
-func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) (lost store.Token, err error) {
-	if t.State == Unknown {
-		t.Cause, t.Due = cause, lastsUntil(t)
-		lost, err = l.Rows.UpdateToken(ctx, t, nil)
-	} else {
-		lost, err = l.move(ctx, t, Unknown, cause, nil)
-	}
-	if err == nil {
-		l.lost.Store(true)
-	}
-	return lost, err
-}
-
 // Reconcile holds the ledger against what upstream lists. It finds the tokens
 // whose reply was lost and has them deleted, and those that upstream has no
 // longer; about all else that is not as it should be it only tells.
@@ -344,6 +330,8 @@ func (r *run) classify(s Seen, t store.Token, known bool) {
 		f.Kind = Expired
 	case t.ID == s.ID && t.State == Gone:
 		f.Kind, f.Detail = Stray, "upstream said before that it was gone"
+	case t.ID == s.ID && t.State == Unknown && t.Nonce != s.Nonce:
+		f.Kind, f.Detail = Stray, "upstream named it for a mint, and it does not have that mint's stamp"
 	case t.ID == s.ID && t.State == Unknown:
 		f.Kind, f.Detail = Recovered, t.Cause
 		r.lost[s.ID] = t

@@ -106,6 +106,25 @@ func TestFindings(t *testing.T) {
 			w.up.add(id, m.Row().Nonce)
 			ok(t, m.Made(t.Context(), id))
 		}, "owed=1", 1},
+		"named for a mint, and another's": {func(t *testing.T, w *world) {
+			m, id := w.begin(t)
+			w.up.add(id, "")
+			ok(t, m.Made(t.Context(), id))
+			ok(t, m.Lost(t.Context(), "reset"))
+		}, "stray=1", 1},
+		"named for a mint, and its own": {func(t *testing.T, w *world) {
+			m, id := w.begin(t)
+			w.up.add(id, m.Row().Nonce)
+			ok(t, m.Made(t.Context(), id))
+			ok(t, m.Lost(t.Context(), "reset"))
+		}, "recovered=1", 1},
+		"named for a mint, and not to be told": {func(t *testing.T, w *world) {
+			m, id := w.begin(t)
+			w.up.add(id, "")
+			w.up.tokens[0].Name = ""
+			ok(t, m.Made(t.Context(), id))
+			ok(t, m.Lost(t.Context(), "reset"))
+		}, "stray=1", 1},
 		"vanished": {func(t *testing.T, w *world) { w.up.remove(w.mint(t).ID) }, "vanished=1", 1},
 		"one that comes back": {func(t *testing.T, w *world) {
 			row := w.owes(t)

@@ -70,7 +70,7 @@ func (a *account) Read(_ context.Context, c Call) (Seen, error) {
 	}
 	for _, s := range a.all() {
 		if s.ID == c.ID {
-			return s, nil
+			return s, a.replied("read", c.ID)
 		}
 	}
 	return Seen{}, ErrNone
@@ -92,6 +92,11 @@ func (a *account) List(_ context.Context, _ string, each func(Seen) error) error
 }
 
 func (a *account) Note(c Call) error {
+	if a.before != nil {
+		if err := a.before("note", c.ID); err != nil {
+			return err
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.notes = append(a.notes, c.Cause)
@@ -243,6 +248,7 @@ type world struct {
 	events *events
 	rows   *faulty
 	skewed bool
+	warned []string
 	path   string
 	made   int
 }
@@ -282,7 +288,7 @@ func (w *world) join(holder string) *world {
 	w.Ledger = New(Options{
 		Rows: w.rows, API: w.up, Events: w.events, Holder: holder,
 		Now:    func() time.Time { return time.Now().UTC() },
-		Warn:   func(string, error) {},
+		Warn:   func(_ string, err error) { w.warned = append(w.warned, err.Error()) },
 		Skewed: func() bool { return w.skewed },
 	})
 	return w

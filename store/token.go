@@ -49,7 +49,7 @@ type Token struct {
 	// share one.
 	Version int64
 
-	Attempts int       // to delete it, so far
+	Attempts int       // to delete it, or to find out whether it is to be, so far
 	Due      time.Time // when something is to be done about it
 	Failure  string    // of the last attempt, for people
 }

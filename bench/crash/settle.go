@@ -70,6 +70,11 @@ func (m *minter) settle(ctx context.Context, hurry bool) (l balance, err error) 
 	}
 }
 
+// underWay reports whether the ledger has something to do about a row soon.
+func underWay(t store.Token) bool {
+	return t.State == ledger.Intent || t.State == ledger.Revoking || t.State == ledger.Unknown && t.ID != ""
+}
+
 // age makes time pass in the store of a gateway that does not run: what a mint
 // may take is over, and the turns of dead processes are.
 func (m *minter) age(ctx context.Context) (err error) {
@@ -83,7 +88,7 @@ func (m *minter) age(ctx context.Context) (err error) {
 		return err
 	}
 	for _, t := range rows {
-		if t.State != ledger.Intent && t.State != ledger.Revoking {
+		if !underWay(t) {
 			continue
 		}
 		t.Due = time.Now()
@@ -133,7 +138,7 @@ func (m *minter) homeless(rows []store.Token) (list []simulator.Token) {
 // quiet reports whether the ledger has nothing left to do.
 func (m *minter) quiet(rows []store.Token) bool {
 	for _, t := range rows {
-		if t.State == ledger.Intent || t.State == ledger.Revoking {
+		if underWay(t) {
 			return false
 		}
 	}
