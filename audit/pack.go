@@ -57,6 +57,9 @@ func (f *file) packRolled(p Packing, tell func(error)) {
 		return
 	}
 	for _, name := range names {
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			continue // what a link leads to is not ours to compress and to delete
+		}
 		if logfile.PackedName(name) || f.isNow(name) {
 			continue
 		}
@@ -108,7 +111,12 @@ func packFile(name string, p Packing, stop <-chan struct{}) error {
 		return err
 	}
 	// No reader takes the name that it has until it is whole for one of the log.
-	to, err := os.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, info.Mode().Perm())
+	// One that a process before has left is made anew, and never followed to
+	// where a link with this name leads.
+	if err := os.Remove(name + ".tmp"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	to, err := os.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_EXCL, info.Mode().Perm())
 	if err != nil {
 		return err
 	}

@@ -162,3 +162,28 @@ func TestStartBehindADamagedFile(t *testing.T) {
 		})
 	}
 }
+
+// Whoever can put links beside the log has nothing read, written or deleted
+// through them.
+func TestPackingFollowsNoLinks(t *testing.T) {
+	p := newPlace(t)
+	_, l, end := p.open(t)
+	write(t, l, 3)
+	end()
+	old, kept := rolled(p.path, &p.next), filepath.Join(t.TempDir(), "kept")
+	link := rolled(p.path, &p.next)
+	if err := errors.Join(os.Rename(p.path, old), os.WriteFile(kept, []byte("kept"), 0o600), os.Symlink(kept, old+".tmp"), os.Symlink(kept, link)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		_, end := p.openPacked(t, audit.PackGzip, func(err error) { t.Error(err) })
+		synctest.Wait()
+		end()
+	})
+	if text := read(t, kept); string(text) != "kept" {
+		t.Errorf("behind the link is %q", text)
+	}
+	if names := p.files(t); !slices.Contains(names, filepath.Base(old)+".gz") || !slices.Contains(names, filepath.Base(link)) || slices.Contains(names, filepath.Base(link)+".gz") {
+		t.Errorf("files: %q", names)
+	}
+}

@@ -37,10 +37,10 @@ func Rolled(path string) ([]string, error) {
 	for _, e := range entries {
 		plain := plainName(e.Name())
 		middle, ok := strings.CutPrefix(strings.TrimSuffix(plain, ext), stem)
-		if !ok || !strings.HasSuffix(plain, ext) || !rolledName.MatchString(middle) || e.IsDir() {
+		if !ok || !strings.HasSuffix(plain, ext) || !rolledName.MatchString(middle) || !isFile(dir, e) {
 			continue
 		}
-		if e.Name() != plain && slices.ContainsFunc(entries, func(o fs.DirEntry) bool { return o.Name() == plain }) {
+		if e.Name() != plain && slices.ContainsFunc(entries, func(o fs.DirEntry) bool { return o.Name() == plain && isFile(dir, o) }) {
 			continue // it was just compressed: this is not known to be on the disk yet
 		}
 		found = append(found, newRolled(filepath.Join(dir, e.Name())))
@@ -51,6 +51,17 @@ func Rolled(path string) ([]string, error) {
 		list = append(list, f.path)
 	}
 	return list, nil
+}
+
+// isFile reports whether there is something to read, at once: whoever opens a
+// pipe waits for somebody to write to it. A link that leads nowhere is told of
+// when it is to be read.
+func isFile(dir string, e fs.DirEntry) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.Type().IsRegular()
+	}
+	info, err := os.Stat(filepath.Join(dir, e.Name()))
+	return err != nil || info.Mode().IsRegular()
 }
 
 // rolled is a file with what tells its place among the others. The number of

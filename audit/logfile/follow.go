@@ -3,7 +3,6 @@ package logfile
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -183,11 +182,14 @@ func (f *Follower) rolled(do func(Line) error, fault func(*ReadError)) error {
 	return nil
 }
 
+// readAll reads a file that was rolled. One that is gone already, since the log
+// keeps few, must not end who follows it.
 func readAll(name string, do func(Line) error, fault func(*ReadError)) error {
 	source := Source{Name: name}
 	r, file, err := source.open()
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
+		fault(&ReadError{File: name, Err: err})
+		return nil
 	}
 	defer file.Close()
 	return r.Each(do, fault)

@@ -181,3 +181,20 @@ func TestFollowerSurvivesWhatBefallsAFile(t *testing.T) {
 		t.Errorf("replaced: %s", got)
 	}
 }
+
+// A log that keeps few files has deleted one before it could be read: that is
+// told, and the rest is read.
+func TestFollowerTellsOfARolledFileThatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	path := put(t, dir, "audit.jsonl", "one\n")
+	f := follow(t, path)
+	f.poll()
+	first, second := filepath.Join(dir, "audit-1-size.jsonl"), filepath.Join(dir, "audit-2-size.jsonl")
+	if err := errors.Join(os.Rename(path, first), os.Symlink("gone", second)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "audit.jsonl", "three\n")
+	if got := f.poll(); got != "1@0:three" || len(f.faults) != 1 || !strings.HasPrefix(f.faults[0], second) {
+		t.Errorf("%s %q", got, f.faults)
+	}
+}
