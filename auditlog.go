@@ -52,30 +52,63 @@ func closeMirror(w io.Closer) (err error) {
 // fits where the writer turns it into nanoseconds.
 const keepAllDays = 36500
 
-// openAudit opens the durable log and its mirrors. There is no gateway
-// without a durable log: what cannot be recorded is not done.
-func (g *Gateway) openAudit(ctx caddy.Context) error {
+// durable is what the configuration says of the durable log.
+func (g *Gateway) durable(ctx caddy.Context) (*Audit, *logging.FileWriter, audit.Packing, error) {
 	conf := g.Audit
 	if conf == nil {
 		conf = &Audit{}
 	}
 	if conf.WriterRaw == nil {
 		if len(conf.MirrorsRaw) > 0 {
-			return errors.New("audit: no `output file`: the durable log is a file; other outputs are only copies of it")
+			return nil, nil, "", errors.New("audit: no `output file`: the durable log is a file; other outputs are only copies of it")
 		}
 		conf.WriterRaw = caddyconfig.JSONModuleObject(
 			logging.FileWriter{Filename: g.defaultAuditFile()}, "output", "file", nil)
 	}
 	mod, err := ctx.LoadModule(conf, "WriterRaw")
 	if err != nil {
-		return fmt.Errorf("loading the audit writer: %w", err)
+		return nil, nil, "", fmt.Errorf("loading the audit writer: %w", err)
 	}
 	file, ok := mod.(*logging.FileWriter)
 	if !ok {
-		return fmt.Errorf("audit: the durable log must be `output file <path>`, not %T", mod)
+		return nil, nil, "", fmt.Errorf("audit: the durable log must be `output file <path>`, not %T", mod)
 	}
 	keepAll(file)
 	pack, err := packing(file)
+	return conf, file, pack, err
+}
+
+// tryAudit reads all that openAudit and openAnchors would open.
+func (g *Gateway) tryAudit(ctx caddy.Context) error {
+	conf, _, _, err := g.durable(ctx)
+	if err != nil {
+		return err
+	}
+	if conf.Key != "" {
+		if _, err := conf.keys(""); err != nil {
+			return err
+		}
+	}
+	if len(conf.MirrorsRaw) > 0 {
+		if _, err := ctx.LoadModule(conf, "MirrorsRaw"); err != nil {
+			return fmt.Errorf("loading the audit mirrors: %w", err)
+		}
+	}
+	for _, a := range conf.Anchors {
+		if a.WriterRaw == nil {
+			continue
+		}
+		if _, err := ctx.LoadModule(a, "WriterRaw"); err != nil {
+			return fmt.Errorf("loading the anchor's writer: %w", err)
+		}
+	}
+	return nil
+}
+
+// openAudit opens the durable log and its mirrors. There is no gateway
+// without a durable log: what cannot be recorded is not done.
+func (g *Gateway) openAudit(ctx caddy.Context) error {
+	conf, file, pack, err := g.durable(ctx)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 	_ "time/tzdata" // expires_zone must also resolve in an image without zone data
@@ -165,13 +166,12 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 			g.logger.Warn("the master token ends soon", zap.Time("expires", g.MasterTokenExpires.At))
 		}
 	}
-	if err := g.openAudit(ctx); err != nil {
-		return err
+	if onlyTried(os.Args) {
+		err = g.tryPlaces(ctx)
+	} else {
+		err = g.openPlaces(ctx)
 	}
-	if err := g.openStore(ctx); err != nil {
-		return err
-	}
-	if err := g.openAnchors(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	g.book = bookOf(g.Name)
@@ -184,6 +184,36 @@ func (g *Gateway) Provision(ctx caddy.Context) error {
 		UserAgent: "scopegate/" + buildinfo.Version(), Teams: len(g.Teams),
 	})
 	return err
+}
+
+// onlyTried reports whether this process provisions configurations and serves
+// none, which Caddy does not tell its modules.
+func onlyTried(args []string) bool {
+	return len(args) > 1 && (args[1] == "validate" || args[1] == "adapt")
+}
+
+// openPlaces opens what the gateway writes to.
+func (g *Gateway) openPlaces(ctx caddy.Context) error {
+	if err := g.openAudit(ctx); err != nil {
+		return err
+	}
+	if err := g.openStore(ctx); err != nil {
+		return err
+	}
+	return g.openAnchors(ctx)
+}
+
+// tryPlaces sees whether the words for these can be read, and opens none. The log
+// of a gateway that runs could not be opened, and where none runs it, its key and
+// the store would be made: by root, for a user who could then not write them.
+func (g *Gateway) tryPlaces(ctx caddy.Context) error {
+	if err := g.tryAudit(ctx); err != nil {
+		return err
+	}
+	if _, err := g.resolveStore(); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
 }
 
 // check is all of Provision that needs no I/O.

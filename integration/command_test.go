@@ -2,7 +2,10 @@ package integration_test
 
 import (
 	"errors"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -70,5 +73,42 @@ func TestCompletionOffersTeams(t *testing.T) {
 	out, err := exec.Command(binary, "__complete", "key", "list", "--address", "unix/"+g.dir+"/admin.sock", "--team", "").CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "billing\n") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Operators validate beside the gateway that runs, and as root before the first
+// start. The log of the one cannot be opened twice, and what root makes the
+// gateway's user cannot write.
+func TestValidateOpensNothing(t *testing.T) {
+	t.Parallel()
+	g := start(t, preamble+site(stored("store sqlite {$DIR}/store.db")), upstreamOf(t)...)
+	validate := func(env ...string) (string, error) {
+		cmd := exec.Command(binary, "validate", "--config", filepath.Join(g.dir, "Caddyfile"), "--adapter", "caddyfile")
+		cmd.Env = append(slices.Clone(g.env), env...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	before := g.readFile(t, "audit.jsonl")
+	if out, err := validate(); err != nil || !strings.Contains(out, "Valid configuration") {
+		t.Errorf("beside a gateway that runs: %v\n%s", err, out)
+	}
+	if after := g.readFile(t, "audit.jsonl"); strings.Count(after, `"segment"`) != strings.Count(before, `"segment"`) {
+		t.Errorf("it wrote to the log:\n%s", after)
+	}
+
+	fresh := t.TempDir()
+	if out, err := validate("DIR="+fresh, "XDG_DATA_HOME="+fresh); err != nil || !strings.Contains(out, "Valid configuration") {
+		t.Errorf("before the first start: %v\n%s", err, out)
+	}
+	_ = filepath.WalkDir(fresh, func(path string, _ fs.DirEntry, _ error) error {
+		if strings.Contains(path, "audit") || strings.Contains(path, "store") {
+			t.Errorf("it left %s behind", path)
+		}
+		return nil
+	})
+
+	// What it cannot open it reads nevertheless.
+	if out, err := validate("MASTER="); err == nil {
+		t.Errorf("without the master token: %s", out)
 	}
 }
