@@ -28,8 +28,15 @@ type use struct {
 // uses are uses by name.
 type uses map[string]use
 
+// maxUses bounds how many names are told apart: there are far fewer scopes, and a
+// grant of as many addresses is none that anybody reads.
+const maxUses = 10_000
+
 func (u uses) add(name string, more use) {
-	have := u[name]
+	have, known := u[name]
+	if !known && len(u) >= maxUses {
+		name, have = query.Others, u[query.Others]
+	}
 	have.Count += more.Count
 	if more.Last.After(have.Last) {
 		have.Last = more.Last
@@ -68,6 +75,9 @@ func (u *usage) add(e *query.Entry) {
 	ips := e.List(query.AllowedIPs)
 	u.anyIP = u.anyIP || len(ips) == 0
 	for _, ip := range ips {
+		if new(Network).UnmarshalText([]byte(ip)) != nil {
+			ip = query.Others // somebody else wrote it, and it is to be printed as part of a configuration
+		}
 		u.ips.add(ip, once)
 	}
 	// How long it lived is judged as it is when one is made.
@@ -205,6 +215,10 @@ func (q *question) learn(name string, u *usage, patience time.Duration) *lesson 
 	i := slices.IndexFunc(q.Teams, func(t *Team) bool { return t.Name == name })
 	t, at := q.Teams[i], fmt.Sprintf("/teams/%d", i)
 	l := &lesson{Team: name, Used: u.scopes, Minted: u.minted, Grants: []grantUse{}, Notes: []string{}}
+	if left, some := u.ips[query.Others]; some {
+		delete(u.ips, query.Others)
+		l.Notes = append(l.Notes, fmt.Sprintf("%d times a token was bound to what is no address, or to one of more than %d: these are left out", left.Count, maxUses))
+	}
 	minted := u.minted.known().Minus(scopes.TokenScopes())
 	// A minted token carries no more than its team holds.
 	l.Smallest = grantLines(u.scopes.known().Union(minted), minted, u)

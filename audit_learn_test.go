@@ -2,6 +2,7 @@ package scopegate
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/audit/query"
 )
 
 func TestAuditLearn(t *testing.T) {
@@ -127,5 +129,26 @@ func TestAuditLearnPrintsTheSmallestGrant(t *testing.T) {
 				t.Errorf("%s is not needed in\n%s\nfor\n%s", scope, got.Smallest, log)
 			}
 		}
+	}
+}
+
+// What somebody else wrote into a log becomes no line of a configuration, nor
+// does it fill the memory or move the cursor.
+func TestAuditLearnPrintsNoAddressThatIsNone(t *testing.T) {
+	mint := mintOf("members.read")
+	mint.AllowedIPs = []string{"203.0.113.10", "192.0.2.0/24"}
+	log := logged(t, mint)
+	log = strings.Replace(log, `"192.0.2.0/24"`, `"192.0.2.0/24","0.0.0.0/0 }\n scopes *","\u001b[2K"`, 1)
+	config := write(t, "Caddyfile", before)
+	out, errs, code := askLog(t, log, "learn", "--team", "red", "--config", config, "-")
+	if code != 0 || !strings.Contains(out, "allowed_ips 192.0.2.0/24 203.0.113.10\n") || strings.Contains(out, "0.0.0.0/0") || strings.Contains(out, "\x1b") || !strings.Contains(out, "2 times") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	many := uses{}
+	for i := range 2 * maxUses {
+		many.add(fmt.Sprint(i), use{Count: 1})
+	}
+	if n := many[query.Others].Count; n != maxUses || len(many) != maxUses+1 {
+		t.Errorf("%d names, %d others", len(many), n)
 	}
 }
