@@ -79,10 +79,11 @@ func (q *request) relay(resp *upstream.Response) bool {
 	if resp.RetryAfter != "" {
 		h["Retry-After"] = []string{resp.RetryAfter}
 	}
+	kind := q.one(contentType(resp))
 	if body, ok := resp.Whole(); ok {
-		return q.send(resp.Status, q.contentType(resp), body)
+		return q.send(resp.Status, kind, body)
 	}
-	h["Content-Type"] = q.contentType(resp)
+	h["Content-Type"] = kind
 	if resp.ContentLength >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}
@@ -101,8 +102,8 @@ func (q *request) relay(resp *upstream.Response) bool {
 }
 
 // contentType is what upstream says, or what browsers do not look into.
-func (q *request) contentType(resp *upstream.Response) []string {
-	return q.one(cmp.Or(resp.ContentType, "application/octet-stream"))
+func contentType(resp *upstream.Response) string {
+	return cmp.Or(resp.ContentType, "application/octet-stream")
 }
 
 // buffers are what answers are copied through.

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -36,14 +37,16 @@ type idempotent struct {
 	until      time.Time
 	seals      cipher.AEAD
 
-	first *firstAnswer // once it is known
+	first *mintAnswer // once it is known
+	made  store.Token // by the first
 }
 
-type firstAnswer struct {
-	status      int
-	contentType string
-	body        []byte
-	token       string
+// mintAnswer is what the caller of a mint is given.
+type mintAnswer struct {
+	Status      int      `json:"status"`
+	ContentType string   `json:"content_type"`
+	Clamped     []string `json:"clamped,omitempty"`
+	Body        []byte   `json:"body"`
 }
 
 // idempotency reads the request's key, and the first answer to it. The request
@@ -130,10 +133,11 @@ func (q *request) answeredBefore(again *idempotent, known store.Answer) *refusal
 	case !grantedToday(row, q.shaped.mint):
 		return conflict("The token that the first request made is more than the grant allows today.")
 	}
-	if again.first, err = again.open(known.Sealed); err != nil {
+	first, err := again.open(known.Sealed)
+	if err != nil {
 		return conflict("The first answer cannot be read.")
 	}
-	again.first.token = row.ID
+	again.first, again.made = first, row
 	return nil
 }
 
@@ -170,29 +174,20 @@ func (i *idempotent) row(nonce string) *store.Answer {
 }
 
 // seal is what is kept of an answer.
-func (i *idempotent) seal(status int, contentType string, body []byte) []byte {
+func (i *idempotent) seal(first *mintAnswer) []byte {
 	if i == nil {
 		return nil
 	}
-	plain := binary.BigEndian.AppendUint16(nil, uint16(status))
-	plain = binary.BigEndian.AppendUint16(plain, uint16(len(contentType)&0xffff))
-	plain = append(append(plain, contentType...), body...)
-	return i.seals.Seal(nil, nil, plain, i.id[:]) //nolint:gosec // it makes a random nonce itself
+	return i.seals.Seal(nil, nil, encode(first), i.id[:]) //nolint:gosec // it makes a random nonce itself
 }
 
-var errSealed = errors.New("the sealed answer is damaged")
-
-func (i *idempotent) open(sealed []byte) (*firstAnswer, error) {
+func (i *idempotent) open(sealed []byte) (*mintAnswer, error) {
 	plain, err := i.seals.Open(nil, nil, sealed, i.id[:])
-	if err != nil || len(plain) < 4 {
-		return nil, errSealed
+	if err != nil {
+		return nil, err
 	}
-	status, n := int(binary.BigEndian.Uint16(plain)), int(binary.BigEndian.Uint16(plain[2:]))
-	plain = plain[4:]
-	if len(plain) < n {
-		return nil, errSealed
-	}
-	return &firstAnswer{status: status, contentType: string(plain[:n]), body: plain[n:]}, nil
+	first := new(mintAnswer)
+	return first, json.Unmarshal(plain, first)
 }
 
 // answerAgain answers a mint as it was answered before. It is recorded as every
@@ -201,8 +196,11 @@ func (q *request) answerAgain() *refusal {
 	if no := q.stands(); no != nil {
 		return no // it may have taken its caller long to send the body
 	}
-	first := q.owned.again.first
-	q.record.TokenID, q.record.Note = first.token, "answered as before"
+	first, made := q.owned.again.first, &q.owned.again.made
+	// On record is what it made, not what would be made now.
+	q.record.TokenID, q.record.Note = made.ID, "answered as before"
+	q.record.GrantedScopes, q.record.AllowedIPs = made.Scopes, made.AllowedIPs
+	q.record.ExpiresAt, q.record.Clamped = made.ExpiresAt, first.Clamped
 	q.decided = time.Since(q.started)
 	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
 	q.record.Reason = policy.Allowed.String()
@@ -211,6 +209,6 @@ func (q *request) answerAgain() *refusal {
 	}
 	q.reason = policy.Allowed
 	q.w.Header()["Idempotency-Replayed"] = []string{"true"}
-	q.recordEnd(q.send(first.status, []string{first.contentType}, first.body))
+	q.recordEnd(q.handOut(first))
 	return nil
 }

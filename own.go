@@ -280,20 +280,25 @@ func (q *request) answerToken(resp *upstream.Response) bool {
 func (q *request) answerMint(resp *upstream.Response) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), q.g.mintWithin())
 	defer cancel()
-	body, no := q.minted(ctx, resp)
+	answer, no := q.minted(ctx, resp)
 	if no != nil {
 		q.unknown = true
 		no.upstreamStatus = resp.Status
 		q.answerFailure(no)
 		return false
 	}
-	if len(q.shaped.mint.Clamped) > 0 {
-		q.w.Header().Set("Scopegate-Clamped", strings.Join(q.shaped.mint.Clamped, ", "))
-	}
-	return q.send(resp.Status, q.contentType(resp), body)
+	return q.handOut(answer)
 }
 
-func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, *refusal) {
+// handOut answers with a token.
+func (q *request) handOut(answer *mintAnswer) bool {
+	if len(answer.Clamped) > 0 {
+		q.w.Header().Set("Scopegate-Clamped", strings.Join(answer.Clamped, ", "))
+	}
+	return q.send(answer.Status, q.one(answer.ContentType), answer.Body)
+}
+
+func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAnswer, *refusal) {
 	mint := q.owned.mint
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
 	if err == nil && len(body) > maxMintAnswer {
@@ -325,13 +330,14 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) ([]byte, 
 	if no := q.prove(ctx, mint); no != nil {
 		return nil, no
 	}
-	err = mint.Live(ctx, q.owned.again.seal(resp.Status, q.contentType(resp)[0], body))
+	answer := &mintAnswer{resp.Status, contentType(resp), q.shaped.mint.Clamped, body}
+	err = mint.Live(ctx, q.owned.again.seal(answer))
 	q.settled(err)
 	if err != nil {
 		q.record.TokenID = ""
 		return nil, refuse(policy.StoreUnavailable)
 	}
-	return body, nil
+	return answer, nil
 }
 
 // prove reads a new token back. Where it is wider than what was asked for, or

@@ -19,6 +19,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/ledger"
@@ -536,6 +537,42 @@ func TestIdempotentMints(t *testing.T) {
 	heal()
 	if rec := ask(key, "d", body); refused.Code != 400 || rec.Code != 200 {
 		t.Errorf("after a refusal: %d, then %d %s", refused.Code, rec.Code, rec.Body)
+	}
+}
+
+// Whoever was given less than they asked for, and missed the reply that said so,
+// must learn it from the second, though the grant was widened meanwhile.
+func TestIdempotentMintsSayWhatWasNarrowed(t *testing.T) {
+	w := newWorld(t, strings.Replace(tokenTeam, "max_live 2", "max_ttl 2d\n\t\tclamp", 1))
+	ask := func() *httptest.ResponseRecorder {
+		return w.with(t, w.key, "POST", "/api/v1/token", mint(9*24*time.Hour), "Idempotency-Key: a")
+	}
+	first := ask()
+	w.rules.teams[0].Mint.MaxTTL = 30 * 24 * time.Hour
+	again := ask()
+	for _, rec := range []*httptest.ResponseRecorder{first, again} {
+		if rec.Code != 200 || rec.Header().Get("Scopegate-Clamped") != "expires_at" {
+			t.Errorf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+		}
+	}
+	onRecord := func(rec *httptest.ResponseRecorder) (made struct {
+		TokenID   string   `json:"token_id"`
+		ExpiresAt string   `json:"expires_at"`
+		Clamped   []string `json:"clamped"`
+	},
+	) {
+		for line := range strings.Lines(string(readFile(t, w.log))) {
+			if strings.Contains(line, decisionOf(rec)) && strings.Contains(line, `"phase":"ended"`) {
+				if err := json.Unmarshal([]byte(line), &made); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return made
+	}
+	made := onRecord(first)
+	if diff := cmp.Diff(made, onRecord(again)); diff != "" || made.TokenID == "" || made.ExpiresAt == "" {
+		t.Errorf("on record %+v, then (-first +again):\n%s", made, diff)
 	}
 }
 
