@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os/user"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -97,6 +99,20 @@ func (a *adminClient) bypass(cmd *cobra.Command) error {
 	return nil
 }
 
+// mend says what to do about an admin endpoint that does not answer.
+func (a *adminClient) mend(err error) string {
+	onSocket := a.origin == ""
+	switch {
+	case onSocket && errors.Is(err, fs.ErrPermission):
+		return "; the socket is its owner's alone: run this as the gateway's user"
+	case onSocket && errors.Is(err, fs.ErrNotExist):
+		return "; no gateway runs with that socket"
+	case onSocket && errors.Is(err, syscall.ECONNREFUSED):
+		return "; nobody listens there any more: the gateway was killed, or a second one was started and took the socket from it. Restart it"
+	}
+	return ""
+}
+
 func (a *adminClient) endpoint() (string, error) {
 	if a.address != "" || a.config == "" {
 		return caddycmd.DetermineAdminAPIAddress(a.address, nil, "", "")
@@ -165,7 +181,7 @@ func (a *adminClient) send(cmd *cobra.Command, method, path string, body any) (*
 		if _, ok := a.http.Transport.(*direct); ok && errors.As(err, &plain) {
 			return nil, plain.Err // nothing was sent anywhere
 		}
-		return nil, fmt.Errorf("asking the gateway, which must be running with its admin endpoint reachable (--address, --config or $"+configVariable+" say where): %w", err)
+		return nil, fmt.Errorf("asking the gateway, which must be running with its admin endpoint reachable (--address, --config or $"+configVariable+" say where): %w%s", err, a.mend(err))
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil

@@ -3,6 +3,7 @@ package scopegate
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -193,6 +194,28 @@ func TestConfigurationOfTheEnvironment(t *testing.T) {
 	for _, args := range [][]string{{"audit", "verify"}, {"audit", "search"}, {"key", "list"}} {
 		if out, err := run(t, "", args...); err == nil || !strings.Contains(out, file+"x") {
 			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// A second process takes the socket of the first away before it finds the log in
+// use and ends. What is left looks like a gateway, and is none.
+func TestUnreachableGatewayIsExplained(t *testing.T) {
+	dir, err := os.MkdirTemp("", "scopegate-") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dead := filepath.Join(dir, "dead.sock")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	_ = ln.Close()
+	for socket, want := range map[string]string{dead: "nobody listens", filepath.Join(dir, "none.sock"): "no gateway runs"} {
+		if out, err := run(t, "", "key", "list", "--address", "unix/"+socket); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, want %q\n%s", socket, err, want, out)
 		}
 	}
 }
