@@ -368,6 +368,11 @@ func TestDeletedLogIsMadeAgain(t *testing.T) {
 			if report := verified(text, audit.VerifyOptions{}); report.Sound() {
 				t.Error("the log is called whole")
 			}
+			for _, moved := range []string{".old", ".1"} { // as the documentation says, `cat` puts it together again
+				if before, err := os.ReadFile(p.path + moved); err == nil {
+					sound(t, append(before, text...))
+				}
+			}
 		})
 	}
 }

@@ -72,8 +72,9 @@ func made(t *testing.T) *Keys {
 }
 
 // checked checks a log that is made of marks alone.
-func checked(o VerifyOptions, marks ...mark) Report {
-	var c chain
+func checked(o VerifyOptions, marks ...mark) Report { return checkedFrom(chain{}, o, marks...) }
+
+func checkedFrom(c chain, o VerifyOptions, marks ...mark) Report {
 	var text []byte
 	for _, m := range marks {
 		text = c.stamp(text, m.line())
@@ -199,5 +200,24 @@ func TestVerifyBoundsKeys(t *testing.T) {
 	}
 	if r := checked(VerifyOptions{}, marks...); r.Sound() {
 		t.Error("no bound")
+	}
+}
+
+// What a broken write left was the last of a file that is deleted by now; what
+// tells of it is the first of the next one.
+func TestVerifyTakesATornLineThatWasPruned(t *testing.T) {
+	torn, end := mark{Kind: Torn, Bytes: 3, SHA256: strings.Repeat("0", 64)}, mark{Kind: Closed}
+	for name, tt := range map[string]struct {
+		marks  []mark
+		pruned bool
+		sound  bool
+	}{
+		"pruned":        {[]mark{torn, torn, end}, true, true},
+		"not pruned":    {[]mark{torn, end}, false, false},
+		"further below": {[]mark{torn, end, torn}, true, false},
+	} {
+		if r := checkedFrom(chain{seq: 7}, VerifyOptions{Pruned: tt.pruned}, tt.marks...); r.Sound() != tt.sound {
+			t.Errorf("%s: %+v", name, r.Findings)
+		}
 	}
 }

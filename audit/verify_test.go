@@ -235,9 +235,14 @@ func FuzzNotes(f *testing.F) {
 	_, o := anchored(f, 1)
 	f.Add(o.Anchors[0] + "\n" + o.Anchors[0])
 	f.Add("— a b\n\n\n— ")
-	f.Fuzz(func(_ *testing.T, text string) {
+	f.Fuzz(func(t *testing.T, text string) {
 		for _, note := range audit.SplitNotes(text) {
 			_, _ = audit.ParseSignature(note, o.Keys)
+		}
+		// Whatever a write has left that broke off, the next one is found.
+		notes := audit.SplitNotes(text + "\n" + o.Anchors[0])
+		if last := notes[len(notes)-1]; last != o.Anchors[0] {
+			t.Errorf("behind %q: %q", text, last)
 		}
 	})
 }
