@@ -11,16 +11,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/tokens"
 	"github.com/scopegate/scopegate/upstream"
 )
-
-// maxMintAnswer bounds the answer of a mint, which is held whole before any
-// of it is passed on.
-const maxMintAnswer = 64 << 10
 
 // whoami is the gateway's own operation: what the caller's credential is and
 // may do.
@@ -58,18 +54,10 @@ func (q *request) answer(resp *upstream.Response) (complete bool) {
 // not understood: an unknown shape may hold anything.
 func (q *request) rebuilt(resp *upstream.Response, body []byte, err error) bool {
 	if err != nil {
-		q.answerFailure(shapeRefusal(resp, err))
+		q.answerFailure(refuseUnread(err).of(resp))
 		return false
 	}
-	return q.send(resp.Status, asJSON, body)
-}
-
-// shapeRefusal tells an answer that was not understood from one that broke
-// off while it was read.
-func shapeRefusal(resp *upstream.Response, err error) *refusal {
-	no := shapeOr(err)
-	no.upstreamStatus = resp.Status
-	return no
+	return q.reply(resp.Status, asJSON, body)
 }
 
 // relay streams an answer through. Where it breaks off, so does ours: a
@@ -81,13 +69,13 @@ func (q *request) relay(resp *upstream.Response) bool {
 	}
 	kind := q.one(contentType(resp))
 	if body, ok := resp.Whole(); ok {
-		return q.send(resp.Status, kind, body)
+		return q.reply(resp.Status, kind, body)
 	}
 	h["Content-Type"] = kind
 	if resp.ContentLength >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}
-	q.seal(h)
+	q.commonHeaders(h)
 	q.status = resp.Status
 	q.w.WriteHeader(resp.Status)
 	var err error
@@ -99,6 +87,19 @@ func (q *request) relay(resp *upstream.Response) bool {
 		q.reason = e.Reason
 	}
 	panic(http.ErrAbortHandler)
+}
+
+// maxTokenAnswer bounds an answer about one token, in bytes.
+const maxTokenAnswer = 64 << 10
+
+// readWhole reads an answer about one token, of which nothing is passed on
+// before all of it was understood.
+func readWhole(resp *upstream.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
+	if err == nil && len(body) > maxTokenAnswer {
+		err = tokens.ErrTooLarge
+	}
+	return body, err
 }
 
 // contentType is what upstream says, or what browsers do not look into.
@@ -139,14 +140,14 @@ func copyBody(w http.ResponseWriter, resp *upstream.Response) (written int64, er
 	}
 }
 
-// send writes a whole answer.
-func (q *request) send(status int, contentType []string, body []byte) bool {
+// reply writes a whole answer.
+func (q *request) reply(status int, contentType []string, body []byte) bool {
 	h := q.w.Header()
 	h["Content-Type"] = contentType
 	if len(body) > countedAlready {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
-	q.seal(h)
+	q.commonHeaders(h)
 	q.status = status
 	q.w.WriteHeader(status)
 	n, err := q.w.Write(body)
@@ -163,8 +164,8 @@ func (q *request) send(status int, contentType []string, body []byte) bool {
 // net/http then copies: the ninth costs more than the eight.
 const countedAlready = 2 << 10
 
-// seal sets what every answer carries.
-func (q *request) seal(h http.Header) {
+// commonHeaders sets what every answer carries.
+func (q *request) commonHeaders(h http.Header) {
 	delete(h, "Server")
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
@@ -181,7 +182,7 @@ func (q *request) answerFailure(no *refusal) {
 		why.scope = q.match.Operation.ScopeName()
 	}
 	no.headers(q, why)
-	q.send(statusOf(no.reason), asProblem, no.body(q.id, why))
+	q.reply(statusOf(no.reason), asProblem, no.body(q.id, why))
 }
 
 // encode writes an answer of our own. It leaves < and > as they are: no
@@ -224,9 +225,7 @@ type limitView struct {
 	MaxInFlight int    `json:"max_in_flight,omitempty"`
 }
 
-// answerWhoami answers the gateway's own operation. It is recorded as every
-// exchange is, though nothing leaves: a decision without an end would look like
-// one during which the process died.
+// answerWhoami answers the gateway's own operation.
 func (q *request) answerWhoami() *refusal {
 	id := &q.caller.Identity
 	view := identityView{
@@ -251,15 +250,7 @@ func (q *request) answerWhoami() *refusal {
 			}
 		}
 	}
-	q.decided = time.Since(q.started)
-	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
-	q.record.Reason = policy.Allowed.String()
-	if err := q.g.log.Write(&q.record); err != nil {
-		return refuse(policy.AuditUnavailable)
-	}
-	q.reason = policy.Allowed
-	q.recordEnd(q.send(http.StatusOK, asJSON, encode(view)))
-	return nil
+	return q.answerHere(func() bool { return q.reply(http.StatusOK, asJSON, encode(view)) })
 }
 
 // serveProbe answers the two probes, which need no credential and tell no

@@ -30,7 +30,7 @@ func (q *request) answerAll(resp *upstream.Response) bool {
 	err := tokens.Stream(held, resp.Body, q.owns)
 	if !answer.begun {
 		if err != nil {
-			q.answerFailure(shapeRefusal(resp, err))
+			q.answerFailure(refuseUnread(err).of(resp))
 			return false
 		}
 		q.w.Header()["Content-Length"] = []string{strconv.Itoa(held.Buffered())}
@@ -44,7 +44,7 @@ func (q *request) answerAll(resp *upstream.Response) bool {
 	case answer.failed:
 		q.reason = policy.ClientGone
 	default:
-		q.reason = shapeRefusal(resp, err).reason
+		q.reason = refuseUnread(err).reason
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -62,7 +62,7 @@ func (l *late) Write(p []byte) (int, error) {
 		l.begun = true
 		h := q.w.Header()
 		h["Content-Type"] = asJSON
-		q.seal(h)
+		q.commonHeaders(h)
 		q.status = l.status
 		q.w.WriteHeader(l.status)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -82,7 +81,7 @@ func (g *Gateway) call(ctx context.Context, operation string, c ledger.Call, ans
 		err = answer(resp)
 	}
 	if err != nil && !errors.Is(err, ledger.ErrNone) {
-		no := shapeOr(err)
+		no := refuseUnread(err)
 		reason = no.reason
 		if no.upstreamStatus != 0 {
 			rec.UpstreamStatus = no.upstreamStatus
@@ -91,14 +90,6 @@ func (g *Gateway) call(ctx context.Context, operation string, c ledger.Call, ans
 	rec.Phase, rec.Complete, rec.Reason, rec.Duration = audit.Ended, err == nil, reason.String(), time.Since(started)
 	g.recordEnd(op, &rec)
 	return waiting(err)
-}
-
-// shapeOr is the refusal that goes with an error of reading an answer.
-func shapeOr(err error) *refusal {
-	if errors.Is(err, tokens.ErrShape) || errors.Is(err, tokens.ErrTooLarge) {
-		return refuse(policy.UpstreamShape)
-	}
-	return upstreamRefusal(err)
 }
 
 // statusError tells what upstream says of one token: nothing, which is well,
@@ -124,7 +115,7 @@ func saysNone(resp *upstream.Response) bool {
 	if !isJSON([]string{resp.ContentType}, false) {
 		return false
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer))
+	body, err := readWhole(resp)
 	if err != nil {
 		return false
 	}
@@ -159,7 +150,7 @@ func (g *Gateway) lookAt(ctx context.Context, c ledger.Call) (seen tokens.Seen, 
 		if err := statusError(resp); err != nil {
 			return err
 		}
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
+		body, err := readWhole(resp)
 		if err == nil {
 			seen, err = tokens.Read(body, c.ID)
 		}

@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
+	"github.com/scopegate/scopegate/tokens"
+	"github.com/scopegate/scopegate/upstream"
 )
 
 // refusal is why a request was not served, with what the caller may be told.
@@ -28,6 +31,33 @@ func refuse(reason policy.Reason) *refusal { return &refusal{reason: reason} }
 
 func refuseWith(reason policy.Reason, detail string) *refusal {
 	return &refusal{reason: reason, detail: detail}
+}
+
+// refuseUpstream is the refusal where upstream could not be asked, or gave an
+// answer that is not passed on.
+func refuseUpstream(err error) *refusal {
+	var e *upstream.Error
+	if !errors.As(err, &e) {
+		return refuse(policy.UpstreamBroken)
+	}
+	no := refuse(e.Reason)
+	no.upstreamStatus, no.retryAfter = e.UpstreamStatus, e.RetryAfter
+	return no
+}
+
+// refuseUnread is the refusal where reading an answer of the token API failed:
+// it was not understood, or broke off.
+func refuseUnread(err error) *refusal {
+	if errors.Is(err, tokens.ErrShape) || errors.Is(err, tokens.ErrTooLarge) {
+		return refuse(policy.UpstreamShape)
+	}
+	return refuseUpstream(err)
+}
+
+// of says which answer of upstream is refused.
+func (no *refusal) of(resp *upstream.Response) *refusal {
+	no.upstreamStatus = resp.Status
+	return no
 }
 
 // statusClientGone is what nginx made customary for a caller that hung up. It

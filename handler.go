@@ -41,7 +41,6 @@ type request struct {
 	verdict limits.Verdict
 	shaped  shaped
 	owned   owned
-	unknown bool // a mint that failed, and may have happened upstream
 
 	record  audit.Record
 	status  int   // of the answer, once it is being written
@@ -206,7 +205,7 @@ func parseClient(ip string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// identify finds out who asks: steps 1 of the way.
+// identify finds out who asks: step 1 of the way.
 func (q *request) identify() *refusal {
 	if strings.Contains(q.r.URL.Path, credential.Prefix) {
 		// It would pass for an opaque id, and go upstream and into logs.
@@ -314,8 +313,8 @@ func (q *request) exchange() *refusal {
 	case no != nil:
 		q.answerFailure(no)
 	case err != nil:
-		q.failed(err)
-		no := upstreamRefusal(err)
+		q.unanswered(err)
+		no := refuseUpstream(err)
 		q.record.UpstreamStatus = no.upstreamStatus
 		q.answerFailure(no)
 	default:
@@ -323,6 +322,20 @@ func (q *request) exchange() *refusal {
 		q.record.UpstreamStatus = resp.Status
 		complete = q.answer(resp)
 	}
+	return nil
+}
+
+// answerHere answers a request of which nothing leaves. It is recorded as every
+// exchange is: a decision without an end would look like one during which the
+// process died.
+func (q *request) answerHere(reply func() (complete bool)) *refusal {
+	q.decided = time.Since(q.started)
+	q.record.Phase, q.record.Decision, q.record.Reason = audit.Decided, audit.Allow, policy.Allowed.String()
+	if err := q.g.log.Write(&q.record); err != nil {
+		return refuse(policy.AuditUnavailable)
+	}
+	q.reason = policy.Allowed
+	q.recordEnd(reply())
 	return nil
 }
 
@@ -383,7 +396,7 @@ func (q *request) countMint() {
 		outcome = metrics.Clamped
 	case q.record.TokenID != "":
 		outcome = metrics.Minted
-	case q.unknown:
+	case q.owned.unknown:
 		outcome = metrics.Unknown
 	default:
 		outcome = metrics.Failed
@@ -399,14 +412,4 @@ func mayHaveHappened(err error) bool {
 		return true
 	}
 	return !e.Unsent && e.Reason != policy.UpstreamUnauthorized && e.Reason != policy.UpstreamForbidden
-}
-
-func upstreamRefusal(err error) *refusal {
-	var e *upstream.Error
-	if !errors.As(err, &e) {
-		return refuse(policy.UpstreamBroken)
-	}
-	no := refuse(e.Reason)
-	no.upstreamStatus, no.retryAfter = e.UpstreamStatus, e.RetryAfter
-	return no
 }

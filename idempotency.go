@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/ledger"
 	"github.com/scopegate/scopegate/policy"
@@ -190,8 +189,7 @@ func (i *idempotent) open(sealed []byte) (*mintAnswer, error) {
 	return first, json.Unmarshal(plain, first)
 }
 
-// answerAgain answers a mint as it was answered before. It is recorded as every
-// exchange is, though nothing leaves.
+// answerAgain answers a mint as it was answered before.
 func (q *request) answerAgain() *refusal {
 	if no := q.stands(); no != nil {
 		return no // it may have taken its caller long to send the body
@@ -201,14 +199,8 @@ func (q *request) answerAgain() *refusal {
 	q.record.TokenID, q.record.Note = made.ID, "answered as before"
 	q.record.GrantedScopes, q.record.AllowedIPs = made.Scopes, made.AllowedIPs
 	q.record.ExpiresAt, q.record.Clamped = made.ExpiresAt, first.Clamped
-	q.decided = time.Since(q.started)
-	q.record.Phase, q.record.Decision = audit.Decided, audit.Allow
-	q.record.Reason = policy.Allowed.String()
-	if err := q.g.log.Write(&q.record); err != nil {
-		return refuse(policy.AuditUnavailable)
-	}
-	q.reason = policy.Allowed
-	q.w.Header()["Idempotency-Replayed"] = []string{"true"}
-	q.recordEnd(q.handOut(first))
-	return nil
+	return q.answerHere(func() bool {
+		q.w.Header()["Idempotency-Replayed"] = []string{"true"}
+		return q.handOut(first)
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -21,11 +20,12 @@ import (
 
 // owned is what a request has to do with upstream tokens.
 type owned struct {
-	ids   map[string]struct{} // of the team's live tokens, for a list
-	token store.Token         // the one that is read or revoked; none with `tokens all`
-	mint  *ledger.Mint        // the one that is made, until it is settled
-	left  bool                // its request may have reached upstream
-	again *idempotent         // the mint's key and sealed answer; nil without a key
+	ids     map[string]struct{} // of the team's live tokens, for a list
+	token   store.Token         // the one that is read or revoked; none with `tokens all`
+	mint    *ledger.Mint        // the one that is made, until it is settled
+	left    bool                // its request may have reached upstream
+	unknown bool                // it failed, and may have happened upstream
+	again   *idempotent         // the mint's key and sealed answer; nil without a key
 }
 
 // own asks whose upstream token the request is about, and writes down the one
@@ -215,13 +215,13 @@ func (q *request) drop() {
 	q.settled(q.owned.mint.Drop(ctx))
 }
 
-// failed says what became of the token of a request that got no answer.
-func (q *request) failed(err error) {
+// unanswered says what became of the token of a request that got no answer.
+func (q *request) unanswered(err error) {
 	ctx, cancel := q.carriedThrough()
 	defer cancel()
 	switch q.match.Operation.ID {
 	case scopes.CreateToken:
-		if q.unknown = mayHaveHappened(err); q.unknown {
+		if q.owned.unknown = mayHaveHappened(err); q.owned.unknown {
 			q.settled(q.owned.mint.Lost(ctx, "the reply was lost: "+err.Error()))
 		} else {
 			q.drop()
@@ -263,10 +263,10 @@ func (q *request) answerToken(resp *upstream.Response) bool {
 		q.answerFailure(no)
 		return false
 	case resp.Status == http.StatusNotFound:
-		q.answerFailure(shapeRefusal(resp, tokens.ErrShape))
+		q.answerFailure(refuse(policy.UpstreamShape).of(resp))
 		return false
 	case err == nil && q.match.Operation.ID == scopes.GetToken:
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
+		body, err := readWhole(resp)
 		if err == nil {
 			body, err = tokens.Object(body, q.match.Params[0])
 		}
@@ -282,9 +282,8 @@ func (q *request) answerMint(resp *upstream.Response) bool {
 	defer cancel()
 	answer, no := q.minted(ctx, resp)
 	if no != nil {
-		q.unknown = true
-		no.upstreamStatus = resp.Status
-		q.answerFailure(no)
+		q.owned.unknown = true
+		q.answerFailure(no.of(resp))
 		return false
 	}
 	return q.handOut(answer)
@@ -295,15 +294,12 @@ func (q *request) handOut(answer *mintAnswer) bool {
 	if len(answer.Clamped) > 0 {
 		q.w.Header().Set("Scopegate-Clamped", strings.Join(answer.Clamped, ", "))
 	}
-	return q.send(answer.Status, q.one(answer.ContentType), answer.Body)
+	return q.reply(answer.Status, q.one(answer.ContentType), answer.Body)
 }
 
 func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAnswer, *refusal) {
 	mint := q.owned.mint
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMintAnswer+1))
-	if err == nil && len(body) > maxMintAnswer {
-		err = tokens.ErrTooLarge
-	}
+	body, err := readWhole(resp)
 	q.record.Fingerprints = q.g.fingerprints(body)
 	var id string
 	if err == nil {
@@ -314,7 +310,7 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAns
 	}
 	if err != nil {
 		q.settled(mint.Lost(ctx, "the reply was not understood"))
-		return nil, shapeRefusal(resp, err)
+		return nil, refuseUnread(err)
 	}
 	if err := mint.Made(ctx, id); err != nil {
 		// The id may be another token's, so nothing is done about it. Its own
@@ -351,7 +347,7 @@ func (q *request) prove(ctx context.Context, mint *ledger.Mint) *refusal {
 	case errors.Is(err, ledger.ErrNone):
 		cause, no = "upstream did not have it when it was read back", refuse(policy.UpstreamShape)
 	case err != nil:
-		cause, no = "it could not be read back: "+err.Error(), shapeOr(err)
+		cause, no = "it could not be read back: "+err.Error(), refuseUnread(err)
 	default:
 		proof := q.shaped.mint.Prove(seen)
 		q.g.meter.MintRead(proof.Silent)

@@ -29,7 +29,7 @@ type shaped struct {
 // bytes but a fresh encoding of what was understood of them, so that nothing
 // can mean one thing here and another upstream.
 func (q *request) shape() *refusal {
-	body, no := q.read(q.match.Operation.Body == scopes.TokenBody)
+	body, no := q.readBody(q.match.Operation.Body == scopes.TokenBody)
 	if no != nil {
 		return no
 	}
@@ -77,8 +77,8 @@ func (c *compiled) shape(op *scopes.Operation, id *policy.Identity, body []byte,
 	return shaped{body: encoded}, nil
 }
 
-// read reads the request's body within its bounds.
-func (q *request) read(mint bool) ([]byte, *refusal) {
+// readBody reads the request's body within its bounds.
+func (q *request) readBody(mint bool) ([]byte, *refusal) {
 	r := q.r
 	if r.ContentLength == 0 && !mint {
 		return nil, nil

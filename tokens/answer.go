@@ -18,7 +18,7 @@ import (
 var ErrShape = errors.New("unrecognised shape of a token answer")
 
 // ErrTooLarge is wrapped where an answer does not fit into its bounds.
-var ErrTooLarge = errors.New("the token list is too large")
+var ErrTooLarge = errors.New("the answer is too large")
 
 const (
 	// maxElement bounds one token object of a list, in bytes. One with every
