@@ -107,6 +107,14 @@ func openSignature(text string, known note.Verifiers) (Signature, error) {
 	return s, err
 }
 
+// readSignature reads a checkpoint, whoever has signed it.
+func readSignature(text string) (Signature, error) {
+	body, _, _ := strings.Cut(text, "\n\n")
+	s, err := parseBody(body + "\n")
+	s.Note = text
+	return s, err
+}
+
 func parseBody(body string) (s Signature, err error) {
 	lines := strings.Split(body, "\n")
 	if len(lines) != 5 || !strings.HasPrefix(lines[0], originPrefix) {

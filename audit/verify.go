@@ -97,8 +97,8 @@ type Verifier struct {
 	keys    []string
 	known   note.Verifiers // of the keys
 	anchors []Signature    // of this log, by number; those that are yet to come
-	sealed  []string       // and those that no key has opened yet
-	opened  bool           // it was seen which anchors are of this log
+	newest  *Signature     // of those that the lines fit
+	unfit   error          // of the first anchor that cannot be one
 	report  Report
 
 	end     chain
@@ -258,10 +258,10 @@ func (v *Verifier) reach(at place) {
 		v.anchors = v.anchors[1:]
 		switch {
 		case a.Seq < v.end.seq: // before the first line, or missing, as was told
-		case a.Head != v.end.head:
+		case a.Head == v.end.head:
+			v.newest = &a
+		case v.fits(a):
 			v.find(Finding{Fault: Replaced, File: at.file, Line: at.line, Seq: a.Seq, Text: fmt.Sprintf("this is not the line %d that was anchored on %s", a.Seq, a.Time.Format(time.RFC3339))})
-		default:
-			v.report.Anchored, v.report.AnchoredAt = a.Seq, a.Time
 		}
 	}
 }
@@ -273,7 +273,7 @@ func (v *Verifier) mark(at place, s stamped, m mark) {
 	case Segment:
 		v.segment(at, f, m)
 	case KeyChange:
-		v.keyChange(at, f, m)
+		v.keyChange(f, m)
 	case Checkpoint:
 		v.report.Checkpoints++
 		if len(v.keys) == 0 {
@@ -316,7 +316,7 @@ func (v *Verifier) mark(at place, s stamped, m mark) {
 // keyChange takes the word of a key for the one that follows it. It speaks for
 // its own log alone: who has the key of one replica must not make one for
 // another.
-func (v *Verifier) keyChange(at place, f Finding, m mark) {
+func (v *Verifier) keyChange(f Finding, m mark) {
 	if slices.Contains(v.keys, m.Key) {
 		return // who has the new key alone cannot check the old one
 	}
@@ -330,7 +330,6 @@ func (v *Verifier) keyChange(at place, f Finding, m mark) {
 		f.Text = "the log goes on under more keys than are looked at"
 	default:
 		v.trust(m.Key)
-		v.open(at)
 		return
 	}
 	v.find(f)
@@ -365,29 +364,30 @@ func (v *Verifier) segment(at place, f Finding, m mark) {
 	}
 }
 
-// open reads the anchors of this log that its keys have signed, each once: a
-// year has millions. It is called again when a key comes to be known.
+// open reads the anchors of this log, once its name is known. Whether its keys
+// have signed one is only asked of those on which something depends, since a
+// year has millions: whoever makes up one that the lines fit says what they say.
 func (v *Verifier) open(at place) {
-	if v.report.Log == "" {
-		return
-	}
-	if !v.opened {
-		v.opened = true
-		for _, text := range v.options.Anchors {
-			if strings.HasPrefix(text, v.report.Log+"\n") {
-				v.sealed = append(v.sealed, text)
-			}
+	for _, text := range v.options.Anchors {
+		if !strings.HasPrefix(text, v.report.Log+"\n") {
+			continue
 		}
-	}
-	v.sealed = slices.DeleteFunc(v.sealed, func(text string) bool {
-		signature, err := openSignature(text, v.known)
-		if err == nil && signature.Seq >= v.end.seq {
+		signature, err := readSignature(text)
+		if err != nil {
+			v.unfit = cmp.Or(v.unfit, err)
+		} else if signature.Seq >= v.end.seq {
 			v.anchors = append(v.anchors, signature)
 		}
-		return err == nil
-	})
+	}
 	slices.SortFunc(v.anchors, func(a, b Signature) int { return cmp.Compare(a.Seq, b.Seq) })
 	v.reach(at)
+}
+
+// fits reports whether a key of the log has signed an anchor.
+func (v *Verifier) fits(a Signature) bool {
+	_, err := openSignature(a.Note, v.known)
+	v.unfit = cmp.Or(v.unfit, err)
+	return err == nil
 }
 
 // explain takes a line that says of one further up that it is none.
@@ -431,13 +431,18 @@ func (v *Verifier) Finish() Report {
 	for _, g := range v.loose {
 		v.note(g.order, Finding{Fault: Inserted, File: g.at.file, Line: g.at.line, Seq: 0, Text: "a line that is no record of this log, and of which the log does not say that a write broke off"})
 	}
+	if v.newest != nil && v.fits(*v.newest) {
+		r.Anchored, r.AnchoredAt = v.newest.Seq, v.newest.Time
+	}
 	for _, a := range v.anchors {
+		if !v.fits(a) {
+			continue
+		}
 		v.find(Finding{Fault: CutOff, File: v.ended.file, Line: v.ended.line, Seq: v.end.seq, Text: fmt.Sprintf("the log ends here; line %d was anchored on %s", a.Seq, a.Time.Format(time.RFC3339))})
 		break
 	}
-	if len(v.sealed) > 0 {
-		_, err := openSignature(v.sealed[0], v.known)
-		v.find(Finding{Fault: Replaced, File: v.ended.file, Line: 0, Seq: 0, Text: fmt.Sprint("an anchor of this log does not fit its key: ", err)})
+	if v.unfit != nil {
+		v.find(Finding{Fault: Replaced, File: v.ended.file, Line: 0, Seq: 0, Text: "an anchor of this log does not fit its key: " + v.unfit.Error()})
 	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.order, b.order) })
 	return *r

@@ -221,3 +221,41 @@ func TestVerifyTakesATornLineThatWasPruned(t *testing.T) {
 		}
 	}
 }
+
+// An anchor that somebody made up covers nothing, though the lines fit it.
+func TestVerifyRejectsAnAnchorThatNoKeySigned(t *testing.T) {
+	k := made(t)
+	forger := made(t)
+	forger.origin = k.origin
+	var c chain
+	first := mark{Kind: Segment, Log: k.origin, Key: k.public}.line()
+	lines := [][]byte{c.stamp(nil, first)}
+	s, err := k.sign(c, time.Unix(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines = append(lines, c.stamp(nil, mark{Kind: Checkpoint, Signed: s.Note}.line()))
+	check := func(anchors ...string) Report {
+		v := NewVerifier(VerifyOptions{Keys: []string{k.public}, Anchors: anchors})
+		for i, line := range lines {
+			v.Line("audit.jsonl", i+1, bytes.TrimSuffix(line, newline))
+		}
+		return v.Finish()
+	}
+	of := func(k *Keys) string {
+		s, err := k.sign(c, time.Unix(2, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Note
+	}
+	if r := check(s.Note, of(k)); !r.Sound() || r.Anchored != 2 {
+		t.Errorf("its own: %+v", r)
+	}
+	if r := check(s.Note, of(forger)); r.Sound() || r.Anchored != 0 {
+		t.Errorf("by another key: %+v", r)
+	}
+	if r := check(strings.Replace(s.Note, "\n1\n", "\nx\n", 1)); r.Sound() || r.Anchored != 0 {
+		t.Errorf("not to be read: %+v", r)
+	}
+}

@@ -171,9 +171,14 @@ func TestFullDurabilitySyncsTheFileThatHasTheLine(t *testing.T) {
 		if err := l.Write(aRecord("a")); err != nil {
 			t.Fatal(err)
 		}
+		s.writing.Lock()
+		s.file.syncing.Lock()
+		now, durable := s.file.info, s.file.now.durable
+		s.file.syncing.Unlock()
+		s.writing.Unlock()
 		info, err := os.Stat(m.path)
-		if err != nil || !os.SameFile(info, s.file.info) || s.file.now.durable != info.Size() {
-			t.Fatalf("of %d bytes %d are on the disk, %v", info.Size(), s.file.now.durable, err)
+		if err != nil || !os.SameFile(info, now) || durable != info.Size() {
+			t.Fatalf("of %d bytes %d are on the disk, %v", info.Size(), durable, err)
 		}
 	}
 }
