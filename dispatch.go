@@ -3,7 +3,6 @@ package scopegate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -101,7 +100,7 @@ func statusError(resp *upstream.Response) error {
 	case resp.Status == http.StatusNotFound && saysNone(resp):
 		return ledger.ErrNone
 	}
-	err := fmt.Errorf("GoodAccess answered %d", resp.Status)
+	err := &upstream.Error{Reason: policy.UpstreamStatus, UpstreamStatus: resp.Status}
 	if resp.Status == http.StatusTooManyRequests {
 		return &ledger.Wait{For: retryAfter(resp.RetryAfter), Cause: err}
 	}

@@ -54,9 +54,11 @@ func refuseUnread(err error) *refusal {
 	return refuseUpstream(err)
 }
 
-// of says which answer of upstream is refused.
+// of says which answer of upstream is refused, where nothing has said so yet.
 func (no *refusal) of(resp *upstream.Response) *refusal {
-	no.upstreamStatus = resp.Status
+	if no.upstreamStatus == 0 {
+		no.upstreamStatus = resp.Status
+	}
 	return no
 }
 

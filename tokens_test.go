@@ -407,21 +407,23 @@ func TestMintThatNeverHappened(t *testing.T) {
 func TestMintIsProved(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault  simulator.Fault
-		status int
 		reason string
+		status int // of upstream, as the caller is told
 	}{
-		"made wider":         {simulator.Fault{Operation: "createToken", Effect: simulator.Widen()}, 502, "upstream_widened"},
-		"not to be read":     {simulator.Fault{Operation: "getToken", Effect: simulator.Status(500, nil)}, 502, "upstream_error"},
-		"not there":          {simulator.Fault{Operation: "getToken", Effect: simulator.Status(404, http.Header{"Content-Type": {"application/json"}})}, 502, "upstream_shape"},
-		"read as no JSON":    {simulator.Fault{Operation: "getToken", Effect: simulator.Garble()}, 502, "upstream_shape"},
-		"read half":          {simulator.Fault{Operation: "getToken", Effect: simulator.Truncate()}, 502, "upstream_broken"},
-		"a page of no token": {simulator.Fault{Operation: "getToken", Effect: simulator.Status(404, http.Header{"Content-Type": {"text/html"}})}, 502, ""},
+		"made wider":         {simulator.Fault{Operation: "createToken", Effect: simulator.Widen()}, "upstream_widened", 200},
+		"not to be read":     {simulator.Fault{Operation: "getToken", Effect: simulator.Status(500, nil)}, "upstream_error", 500},
+		"held off":           {simulator.Fault{Operation: "getToken", Effect: simulator.Status(429, nil)}, "upstream_status", 429},
+		"not there":          {simulator.Fault{Operation: "getToken", Effect: simulator.Status(404, http.Header{"Content-Type": {"application/json"}})}, "upstream_shape", 200},
+		"read as no JSON":    {simulator.Fault{Operation: "getToken", Effect: simulator.Garble()}, "upstream_shape", 200},
+		"read half":          {simulator.Fault{Operation: "getToken", Effect: simulator.Truncate()}, "upstream_broken", 200},
+		"a page of no token": {simulator.Fault{Operation: "getToken", Effect: simulator.Status(404, http.Header{"Content-Type": {"text/html"}})}, "upstream_status", 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, tokenTeam)
 			heal := w.sim.Fail(c.fault)
 			rec := w.do(t, "POST", "/api/v1/token", mint(48*time.Hour))
-			if rec.Code != c.status || c.reason != "" && reasonOf(t, rec) != c.reason || strings.Contains(rec.Body.String(), "simulated-") {
+			if rec.Code != 502 || reasonOf(t, rec) != c.reason || strings.Contains(rec.Body.String(), "simulated-") ||
+				!strings.Contains(rec.Body.String(), fmt.Sprintf(`"upstream_status":%d}`, c.status)) {
 				t.Errorf("%d %s", rec.Code, rec.Body)
 			}
 			if rec := w.do(t, "GET", "/api/v1/tokens", ""); rec.Body.String() != "[]" {
