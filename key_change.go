@@ -18,6 +18,7 @@ import (
 // given or, where the change is made for many, those that a filter chooses.
 type keyChange struct {
 	kind, short, example string
+	also                 string // what else it does
 	bulk, waits          bool
 	flags                func(cmd *cobra.Command, body map[string]any) (read func())
 }
@@ -74,6 +75,10 @@ var keyChanges = []keyChange{
 	},
 	{
 		kind: credential.KindRevoke, short: "Ends credentials for good", bulk: true, waits: true,
+		also: `
+The tokens that they made at GoodAccess are deleted there: "token list --credential <id>"
+shows which. To exchange a key, and keep what was made with it, use "key rotate".
+`,
 		example: "  scopegate key revoke 4fQ9aZ0bTx1k --wait\n  scopegate key revoke --team billing --older-than 365d\n  scopegate key list --team billing --json | jq -r '.[].id' | scopegate key revoke - --yes",
 	},
 }
@@ -99,7 +104,7 @@ func (k keyChange) command() *cobra.Command {
 		Long: k.short + `, by their ids; "-" reads ids from standard input, one on a line.
 Each change is recorded in the audit log before it is made. To run a command again
 is safe.
-
+` + k.also + `
 ` + exitCodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if read != nil {
