@@ -149,11 +149,11 @@ func (f *file) acquire() error {
 	}
 	f.lock = lock
 	deadline := time.Now().Add(lockPatience)
-	for tryLock(lock) != nil {
-		if time.Now().After(deadline) {
-			return ErrInUse
+	for {
+		err := tryLock(lock)
+		if !errors.Is(err, ErrInUse) || time.Now().After(deadline) {
+			return err
 		}
 		time.Sleep(lockPatience / 100)
 	}
-	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // reserveSize is what is kept for the day on which the disk is full: 536
@@ -20,6 +22,7 @@ var errReserveFull = errors.New("the reserve is used up")
 // moved into the log, in its place in the chain, as soon as that can be written
 // again. A nil reserve is none.
 type reserve struct {
+	path  string
 	file  *os.File
 	used  int    // bytes of the file
 	lines []byte // that are not yet in the log
@@ -32,7 +35,7 @@ func openReserve(path string, end *chain) (*reserve, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the reserve of the audit log: %w", err)
 	}
-	r := &reserve{file: file}
+	r := &reserve{path: path, file: file}
 	if err := r.read(end); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the reserve of the audit log: %w", err), file.Close())
 	}
@@ -44,7 +47,7 @@ func (r *reserve) read(end *chain) error {
 	held := make([]byte, reserveSize)
 	n, err := r.file.ReadAt(held, 0)
 	if n == 0 && err != nil {
-		return r.fill()
+		return r.begin()
 	}
 	held, _, _ = bytes.Cut(held[:n], []byte{0})
 	for line := range bytes.Lines(held) {
@@ -75,12 +78,56 @@ func (r *reserve) room(have int) error {
 	return err
 }
 
+// begin fills a new file.
+func (r *reserve) begin() error {
+	return errors.Join(r.fill(), syncDir(filepath.Dir(r.path)))
+}
+
 // fill writes the whole file, since a hole in it would be no room.
 func (r *reserve) fill() error {
 	if _, err := r.file.WriteAt(make([]byte, reserveSize), 0); err != nil {
 		return err
 	}
 	return r.file.Sync()
+}
+
+// there reports whether the file has its name yet. One that somebody deleted, to
+// make room, would be gone with the process.
+func (r *reserve) there() bool {
+	own, err := r.file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(r.path)
+	return err == nil && os.SameFile(own, named)
+}
+
+// renew makes the file anew where it was deleted or replaced. What stands in one
+// that was put in its place is nobody's.
+func (r *reserve) renew() error {
+	if r.there() {
+		return nil
+	}
+	if len(r.lines) == 0 {
+		_ = r.file.Close() // its room is free only then
+	}
+	if err := os.Remove(r.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(r.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	made := &reserve{path: r.path, file: file}
+	if err = made.begin(); err == nil && len(r.lines) > 0 {
+		err = made.put(r.lines)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close(), os.Remove(r.path))
+	}
+	_ = r.file.Close()
+	*r = *made
+	return nil
 }
 
 // waiting returns the lines that are to be moved into the log.
@@ -93,6 +140,9 @@ func (r *reserve) waiting() []byte {
 
 // put writes a line onto the disk.
 func (r *reserve) put(line []byte) error {
+	if err := r.renew(); err != nil {
+		return err
+	}
 	if r.used+len(line) > reserveSize {
 		return errReserveFull
 	}
@@ -141,5 +191,8 @@ func (r *reserve) close() error {
 	if r == nil {
 		return nil
 	}
-	return r.file.Close()
+	if err := r.file.Close(); !errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	return nil
 }

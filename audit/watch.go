@@ -204,8 +204,12 @@ func (s *Sink) needsLine(due bool) bool {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.file.expect(s)
-	if s.reserve == nil && !s.file.device {
+	switch {
+	case s.file.device:
+	case s.reserve == nil:
 		s.reserve, _ = openReserve(s.file.path+".reserve", &s.chain)
+	default:
+		_ = s.reserve.renew() // tried again with the next look
 	}
 	return len(s.due) > 0 || len(s.reserve.waiting()) > 0 || due && s.chain.seq > s.signed
 }

@@ -200,31 +200,41 @@ func TestReserveIsNotMovedIntoADeletedLog(t *testing.T) {
 	}
 }
 
-// Nothing is served unrecorded since somebody has put what keeps nothing in the
-// place of the log; and once the log is back, it goes on.
-func TestLogIsNotReplacedByWhatKeepsNothing(t *testing.T) {
+// Whoever makes room by deleting all that begins with the log's name deletes the
+// reserve as well. What is in it, and what comes, must outlive the process.
+func TestReserveIsMadeAnewWhereItWasDeleted(t *testing.T) {
 	tests := map[string]func(path string) error{
-		"a link to /dev/null": func(path string) error { return os.Symlink(os.DevNull, path) },
-		"a pipe":              func(path string) error { return syscall.Mkfifo(path, 0o600) },
-		"a folder":            func(path string) error { return os.Mkdir(path, 0o700) },
+		"deleted":  os.Remove,
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, []byte("x\n"), 0o600)) },
 	}
-	for name, put := range tests {
+	for name, harm := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, l, m := meddle(t, Changes)
-			if err := errors.Join(os.Rename(m.path, m.path+".old"), put(m.path)); err != nil {
+			m.before = func(*meddled) error { return syscall.ENOSPC }
+			reserve := m.path + ".reserve"
+			for _, uuid := range []string{"one", "two", "three"} {
+				if err := errors.Join(harm(reserve), l.WriteRevocation(aRecord(uuid))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held, err := os.ReadFile(reserve)
+			if err != nil || bytes.Count(held, []byte("uuid")) != 3 || len(held) != reserveSize {
+				t.Errorf("the reserve of %d bytes holds %q, %v", len(held), bytes.Trim(held, "\x00"), err)
+			}
+			if err := errors.Join(os.Remove(reserve), os.Mkdir(reserve, 0o700), os.WriteFile(reserve+"/x", nil, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.WriteChange(aRecord("a")); err == nil {
-				t.Error("a change went on")
+			if l.WriteRevocation(aRecord("four")) == nil {
+				t.Error("what would be gone with the process is called recorded")
 			}
-			if err := errors.Join(os.Remove(m.path), os.Rename(m.path+".old", m.path)); err != nil {
+			m.before = nil
+			if err := l.Write(aRecord("five")); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.WriteChange(aRecord("b")); err != nil {
-				t.Error(err)
-			}
-			if m.times(t, `"uuid":"a"`) != 0 || m.times(t, `"uuid":"b"`) != 1 {
-				t.Error("not each record is where it belongs")
+			for uuid, want := range map[string]int{"one": 1, "two": 1, "three": 1, "four": 0, "five": 1} {
+				if n := m.times(t, `"uuid":"`+uuid); n != want {
+					t.Errorf("%s is there %d times", uuid, n)
+				}
 			}
 		})
 	}
