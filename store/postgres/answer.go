@@ -32,9 +32,10 @@ func (s *Store) expect(ctx context.Context, tx pgx.Tx, a store.Answer) error {
 	return err
 }
 
-// forgetAnswersQuery leaves to another what it is at already.
+// forgetAnswersQuery leaves to another what it is at already. Of its time see
+// dueQuery.
 const forgetAnswersQuery = `DELETE FROM scopegate_answers WHERE gateway = $1 AND key = ANY(ARRAY(
-	SELECT key FROM scopegate_answers WHERE gateway = $1 AND until <= clock_timestamp() ORDER BY until LIMIT $2
+	SELECT key FROM scopegate_answers WHERE gateway = $1 AND until <= statement_timestamp() ORDER BY until LIMIT $2
 	FOR UPDATE SKIP LOCKED))`
 
 // Answer returns the answer to a request, unless its time is over.

@@ -23,11 +23,13 @@ func (s *Store) DueTokens(ctx context.Context, states []string, limit int) ([]st
 }
 
 // dueQuery asks for each state by itself, for its part of the index is in
-// order.
+// order. The time is that of the statement, which stays what it is: the clock's
+// is asked for each row anew, so that the index cannot be told where to stop,
+// and all that is due some day was looked through.
 const dueQuery = `SELECT ` + tokenColumns + `
 	FROM (SELECT DISTINCT wanted FROM unnest($2::text[]) AS wanted WHERE wanted <> 'gone') AS states
 	CROSS JOIN LATERAL (SELECT * FROM scopegate_tokens
-		WHERE gateway = $1 AND state = wanted AND due <= clock_timestamp() ORDER BY due, nonce LIMIT $3) AS tokens
+		WHERE gateway = $1 AND state = wanted AND due <= statement_timestamp() ORDER BY due, nonce LIMIT $3) AS tokens
 	ORDER BY due, nonce LIMIT $3`
 
 // MoveTokens brings a team's tokens, or a credential's, or those of both, from
