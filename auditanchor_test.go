@@ -1,6 +1,7 @@
 package scopegate
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -353,6 +355,22 @@ func TestVerifyChecksManyLogs(t *testing.T) {
 	}
 	if code != 1 || len(logs) != 3 || logs[0]["error"] == nil || logs[0]["sound"] != false || logs[2]["sound"] != true {
 		t.Errorf("%d %s", code, out)
+	}
+}
+
+// Who deletes the log of a replica, and its key, has another begun. The store of
+// the fleet knows of the one that is gone, and cannot tell it from those of other
+// replicas: that is said.
+func TestVerifyTellsOfLogsThatOnlyTheStoreKnows(t *testing.T) {
+	path, key, _ := chained(t, 1)
+	v := &verify{keys: []string{key}, fleet: true, kept: []string{aNote(1), aNote(2), strings.Replace(aNote(1), "/x", "/y", 1)}}
+	var out, told bytes.Buffer
+	cmd := &cobra.Command{}
+	cmd.SetContext(t.Context())
+	cmd.SetOut(&out)
+	cmd.SetErr(&told)
+	if err := v.run(cmd, []string{path}); err != nil || !strings.Contains(told.String(), "other logs, 2:") {
+		t.Errorf("%v %s%s", err, &out, &told)
 	}
 }
 
