@@ -9,18 +9,11 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 
-	"github.com/scopegate/scopegate/limits"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
-	"github.com/scopegate/scopegate/tokens"
 	"github.com/scopegate/scopegate/upstream"
 )
-
-// whoami is the gateway's own operation: what the caller's credential is and
-// may do.
-var whoami = scopes.Local("whoami", http.MethodGet, "/_scopegate/v1/whoami")
 
 // Header values that never change, kept so that no request makes them anew.
 var (
@@ -31,24 +24,27 @@ var (
 	asProblem = []string{"application/problem+json"}
 )
 
-// answer passes the upstream's answer on: step 8. Only the mint answer is
-// relayed whole among those of the token API; the others are rebuilt. It
-// reports whether the caller got all of it.
+// answer passes the upstream's answer on: step 8. Of the token API's, what was
+// made, read or listed is looked through first, and what became of a token is
+// told to the ledger. It reports whether the caller got all of it.
 func (q *request) answer(resp *upstream.Response) (complete bool) {
-	ok := resp.Status >= 200 && resp.Status < 300
-	switch {
-	case ok && q.match.Operation.ID == scopes.ListTokens:
-		return q.answerList(resp)
-	case q.match.Operation.ID == scopes.GetToken, q.match.Operation.ID == scopes.RevokeToken:
+	switch q.match.Operation.ID {
+	case scopes.ListTokens:
+		if succeeded(resp) {
+			return q.answerList(resp)
+		}
+	case scopes.GetToken, scopes.RevokeToken:
 		return q.answerToken(resp)
-	case ok && q.match.Operation.ID == scopes.CreateToken:
-		return q.answerMint(resp)
-	case q.match.Operation.ID == scopes.CreateToken:
-		// Refused as it was asked for: there is no token.
-		q.drop()
+	case scopes.CreateToken:
+		if succeeded(resp) {
+			return q.answerMint(resp)
+		}
+		q.drop() // refused as it was asked for: there is no token
 	}
 	return q.relay(resp)
 }
+
+func succeeded(resp *upstream.Response) bool { return resp.Status/100 == 2 }
 
 // rebuilt answers with a body made here, or with 502 where the upstream's was
 // not understood: an unknown shape may hold anything.
@@ -87,19 +83,6 @@ func (q *request) relay(resp *upstream.Response) bool {
 		q.reason = e.Reason
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// maxTokenAnswer bounds an answer about one token, in bytes.
-const maxTokenAnswer = 64 << 10
-
-// readWhole reads an answer about one token, of which nothing is passed on
-// before all of it was understood.
-func readWhole(resp *upstream.Response) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenAnswer+1))
-	if err == nil && len(body) > maxTokenAnswer {
-		err = tokens.ErrTooLarge
-	}
-	return body, err
 }
 
 // contentType is what upstream says, or what browsers do not look into.
@@ -195,88 +178,4 @@ func encode(v any) []byte {
 		panic(err) // strings, numbers and times alone
 	}
 	return b.Bytes()
-}
-
-// identityView is what a caller is told of itself.
-type identityView struct {
-	Gateway         string     `json:"gateway"`
-	Team            string     `json:"team"`
-	Credential      string     `json:"credential"`
-	Name            string     `json:"name"`
-	Expires         *time.Time `json:"expires,omitempty"`
-	Scopes          []string   `json:"scopes"`
-	MintableScopes  []string   `json:"mintable_scopes"`
-	MintAllowedIPs  []string   `json:"mint_allowed_ips,omitempty"`
-	MintMaxTTL      string     `json:"mint_max_ttl,omitempty"`
-	MemberPasswords bool       `json:"member_passwords"`
-	Limits          limitsView `json:"limits"`
-	Catalogue       string     `json:"catalogue"`
-}
-
-type limitsView struct {
-	Team       limitView `json:"team"`
-	Credential limitView `json:"credential"`
-}
-
-type limitView struct {
-	Requests    int    `json:"requests,omitempty"`
-	Window      string `json:"window,omitempty"`
-	Burst       int    `json:"burst,omitempty"`
-	MaxInFlight int    `json:"max_in_flight,omitempty"`
-}
-
-// answerWhoami answers the gateway's own operation.
-func (q *request) answerWhoami() *refusal {
-	id := &q.caller.Identity
-	view := identityView{
-		Gateway: q.g.Name, Team: id.Team.Name, Credential: id.Credential, Name: q.g.name(id),
-		Scopes: id.Scopes.Names(), MintableScopes: id.Mintable().Names(),
-		MemberPasswords: id.Team.MemberPasswords, Catalogue: scopes.Version(),
-		Limits: limitsView{
-			Team:       q.g.rules.limitView(id.Team.Name, ""),
-			Credential: q.g.rules.limitView(id.Team.Name, cmp.Or(id.Name, limits.Each)),
-		},
-	}
-	if !id.Expires.IsZero() {
-		view.Expires = &id.Expires
-	}
-	if m := id.Team.Mint; m != nil {
-		view.MintMaxTTL = m.MaxTTL.String()
-		view.MintAllowedIPs = []string{"any"}
-		if !m.AnyIP {
-			view.MintAllowedIPs = nil
-			for _, p := range m.AllowedIPs {
-				view.MintAllowedIPs = append(view.MintAllowedIPs, p.String())
-			}
-		}
-	}
-	return q.answerHere(func() bool { return q.reply(http.StatusOK, asJSON, encode(view)) })
-}
-
-// serveProbe answers the two probes, which need no credential and tell no
-// detail. Ready means that the master token is loaded, the audit log can be
-// written and the store was heard from within its grace, never that the upstream answers: a fleet must not take itself
-// out of service when GoodAccess is down.
-func (g *Gateway) serveProbe(w http.ResponseWriter, r *http.Request) bool {
-	ready := true
-	switch r.URL.EscapedPath() {
-	case "/_scopegate/livez":
-	case "/_scopegate/readyz":
-		ready = g.forward.Ready() == nil && g.log.Healthy() == nil && g.room.fresh(time.Now())
-	default:
-		return false
-	}
-	h := w.Header()
-	h["Cache-Control"], h["Content-Type"] = noStore, []string{"text/plain; charset=utf-8"}
-	status, body := http.StatusOK, "ok\n"
-	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		h.Set("Allow", "GET, HEAD")
-		status, body = http.StatusMethodNotAllowed, "method not allowed\n"
-	case !ready:
-		status, body = http.StatusServiceUnavailable, "not ready\n"
-	}
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
-	return true
 }

@@ -1,9 +1,7 @@
 package scopegate
 
 import (
-	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/google/uuid"
 
 	"github.com/scopegate/scopegate/audit"
 	"github.com/scopegate/scopegate/credential"
@@ -52,29 +49,6 @@ type request struct {
 // cost more than deciding about it. Nothing may hold on to one, or to a part of
 // it, when its request has ended.
 var requests = sync.Pool{New: func() any { return new(request) }}
-
-// told is what Caddy may ask of a request, for headers and for its logs. They
-// are written when the request itself has ended, so it is apart from it.
-type told struct {
-	id                                 string // the decision's
-	team, credential, operation, scope string
-	reason                             policy.Reason
-
-	values [4]string // of the answer's headers that differ from request to request
-	used   int
-}
-
-// one is a header's value in the form that net/http wants. It lies in told,
-// since the header may outlive the request as well.
-func (t *told) one(value string) []string {
-	if t.used == len(t.values) {
-		return []string{value}
-	}
-	i := t.used
-	t.values[i] = value
-	t.used++
-	return t.values[i:t.used:t.used] // appending to it leaves the next alone
-}
 
 // ServeHTTP takes a request through the steps. It never calls the next
 // handler: what a gateway stands before is its upstream, and nothing else.
@@ -140,53 +114,6 @@ func (q *request) open() {
 	if q.r.ContentLength > 0 {
 		q.record.RequestSize = q.r.ContentLength
 	}
-}
-
-// userID is Caddy's own placeholder for who was authenticated.
-const userID = "http.auth.user.id"
-
-// placeholder answers Caddy when it asks, which it seldom does: nothing is made
-// for it beforehand.
-func (t *told) placeholder(key string) (any, bool) {
-	switch key {
-	case userID:
-		return t.credential, t.credential != ""
-	case "http.scopegate.decision_id":
-		return t.id, true
-	case "http.scopegate.team":
-		return t.team, t.team != ""
-	case "http.scopegate.operation":
-		return t.operation, t.operation != ""
-	case "http.scopegate.scope":
-		return t.scope, t.operation != ""
-	case "http.scopegate.reason":
-		return t.reason.String(), true
-	}
-	return nil, false
-}
-
-// decisionID is the request's uuid in Caddy where Caddy has one: where the
-// access log names it, or a handler before this one has asked for it. To ask
-// costs more than the decision does, so elsewhere the id is made here.
-func decisionID(r *http.Request, repl *caddy.Replacer) string {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if repl != nil && (server != nil && server.Logs != nil || caddyhttp.GetVar(r.Context(), "uuid") != nil) {
-		if id, ok := repl.GetString("http.request.uuid"); ok {
-			return id
-		}
-	}
-	return newID()
-}
-
-// newID makes a random UUID. It is unique and no secret, so it need not come
-// from the kernel.
-func newID() string {
-	var id uuid.UUID
-	binary.NativeEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // no secret
-	id[6] = id[6]&0x0f | 0x40                            // version 4: random
-	id[8] = id[8]&0x3f | 0x80                            // of RFC 9562
-	return id.String()
 }
 
 // parseClient reads Caddy's trusted client address. What it cannot read
@@ -309,19 +236,18 @@ func (q *request) exchange() *refusal {
 	}
 	complete := false
 	defer func() { q.recordEnd(complete) }()
-	switch {
-	case no != nil:
-		q.answerFailure(no)
-	case err != nil:
+	if no == nil && err != nil {
 		q.unanswered(err)
-		no := refuseUpstream(err)
+		no = refuseUpstream(err)
 		q.record.UpstreamStatus = no.upstreamStatus
-		q.answerFailure(no)
-	default:
-		defer resp.Body.Close()
-		q.record.UpstreamStatus = resp.Status
-		complete = q.answer(resp)
 	}
+	if no != nil {
+		q.answerFailure(no)
+		return nil
+	}
+	defer resp.Body.Close()
+	q.record.UpstreamStatus = resp.Status
+	complete = q.answer(resp)
 	return nil
 }
 
@@ -383,33 +309,4 @@ func (q *request) done() {
 	q.countMint()
 	*q = request{}
 	requests.Put(q)
-}
-
-func (q *request) countMint() {
-	if q.match.Operation == nil || q.match.Operation.ID != scopes.CreateToken || q.caller == nil || q.owned.again.answered() {
-		return // an answer given again was counted when it was new
-	}
-	outcome := metrics.Refused
-	switch {
-	case q.record.Phase != audit.Ended:
-	case q.record.TokenID != "" && len(q.record.Clamped) > 0:
-		outcome = metrics.Clamped
-	case q.record.TokenID != "":
-		outcome = metrics.Minted
-	case q.owned.unknown:
-		outcome = metrics.Unknown
-	default:
-		outcome = metrics.Failed
-	}
-	q.g.meter.Mint(q.caller.Identity.Team.Name, outcome)
-}
-
-// mayHaveHappened reports whether a change that failed may have been made
-// upstream all the same. Where it is not known, it may.
-func mayHaveHappened(err error) bool {
-	var e *upstream.Error
-	if !errors.As(err, &e) {
-		return true
-	}
-	return !e.Unsent && e.Reason != policy.UpstreamUnauthorized && e.Reason != policy.UpstreamForbidden
 }

@@ -287,7 +287,7 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 	// joins; the ledger asks the member only once it runs.
 	now := func() time.Time { return r.member.Now() }
 	r.ledger = ledger.New(ledger.Options{
-		Rows: db, API: ownCalls{gateway}, Events: ledgerEvents{r.meter, now}, Now: now, Holder: id, Warn: warn,
+		Rows: db, API: ledgerCalls{gateway}, Events: ledgerEvents{r.meter, now}, Now: now, Holder: id, Warn: warn,
 		Skewed: func() bool { return r.member.Skewed() },
 	})
 	r.member = fleet.Join(db, fleet.Options{
