@@ -194,7 +194,7 @@ func (d *changer) byID(args []string) error {
 			return err
 		}
 		d.done, d.revision = append(d.done, id), c.Revision
-		fmt.Fprintf(d.cmd.ErrOrStderr(), "%s %s/%s is %s\n", c.ID, c.Team, c.Name, c.State)
+		fmt.Fprintln(d.cmd.ErrOrStderr(), c.changed(d.kind))
 	}
 	return d.outcome()
 }

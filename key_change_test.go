@@ -92,13 +92,23 @@ func TestKeyCommandsLookAfterACredential(t *testing.T) {
 	s.must(t, "key", "suspend", id, "--note", "looked at")
 	s.use(t, key, "credential_suspended")
 	s.must(t, "key", "resume", id)
-	s.must(t, "key", "narrow", id, "--scopes", "groups.*")
+	if _, told := s.must(t, "key", "narrow", id, "--scopes", "groups.*"); !strings.Contains(told, "is active, with groups.read-all, until 20") {
+		t.Errorf("narrowed: %s", told)
+	}
 	s.use(t, key, "insufficient_scope")
-	s.must(t, "key", "extend", id, "--ttl", "60d")
+	if _, told := s.must(t, "key", "extend", id, "--ttl", "60d"); !strings.Contains(told, " UTC\n") || !strings.Contains(told, "until 20") {
+		t.Errorf("extended: %s", told)
+	}
+	// The keys before are not said to work for a time that is over.
+	last, told := s.must(t, "key", "rotate", id, "--overlap", "0s")
+	if strings.Contains(told, "works until") || !strings.Contains(told, "no other key of it works") {
+		t.Errorf("rotated at once: %s", told)
+	}
+	s.use(t, key, "credential_retired")
 	if _, told := s.must(t, "key", "revoke", id, "--wait"); !strings.Contains(told, "seen by 1 replica") {
 		t.Errorf("revoked: %s", told)
 	}
-	s.use(t, key, "credential_revoked")
+	s.use(t, strings.TrimSpace(last), "credential_revoked")
 	if out, _ := s.must(t, "replicas"); !strings.Contains(out, "HOST") || strings.Count(out, "\n") != 2 {
 		t.Errorf("replicas: %s", out)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/credential"
 )
 
 func keyListCommand() *cobra.Command {
@@ -31,7 +33,7 @@ func keyListCommand() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), list)
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tTEAM\tNAME\tSTATE\tENDS\tLAST USED")
+			fmt.Fprintln(w, "ID\tTEAM\tNAME\tSTATE\tENDS (UTC)\tLAST USED (UTC)")
 			for _, c := range list {
 				used := "never"
 				if c.LastUse != nil {
@@ -115,6 +117,33 @@ func keyShowCommand() *cobra.Command {
 	return cmd
 }
 
+// instant is day where no head says in which zone.
+func instant(t *time.Time) string {
+	if t == nil {
+		return day(t)
+	}
+	return day(t) + " UTC"
+}
+
+// changed is the line about a change: what the credential has now, of what the
+// change was about.
+func (c *credentialView) changed(kind string) string {
+	text := fmt.Sprintf("%s %s/%s is %s", c.ID, c.Team, c.Name, c.State)
+	if kind == credential.KindNarrow {
+		text += ", with " + strings.Join(c.Scopes, " ")
+		if len(c.AllowedIPs) > 0 {
+			text += ", from " + strings.Join(c.AllowedIPs, " ")
+		}
+	}
+	if (kind == credential.KindNarrow || kind == credential.KindExtend) && c.Expires != nil {
+		text += ", until " + instant(c.Expires)
+	}
+	if c.Owed != nil {
+		text += fmt.Sprintf("; %s to be deleted at GoodAccess", counted(*c.Owed, "token"))
+	}
+	return text
+}
+
 func (c *credentialView) print(cmd *cobra.Command) {
 	w := cmd.OutOrStdout()
 	line := func(name, value string) {
@@ -128,18 +157,18 @@ func (c *credentialView) print(cmd *cobra.Command) {
 	line("note", c.Note)
 	line("scopes", strings.Join(c.Scopes, " "))
 	line("networks", strings.Join(c.AllowedIPs, " "))
-	line("from", day(c.NotBefore))
-	line("ends", day(c.Expires))
-	line("made", day(c.Created)+" by "+c.CreatedBy)
+	line("from", instant(c.NotBefore))
+	line("ends", instant(c.Expires))
+	line("made", instant(c.Created)+" by "+c.CreatedBy)
 	for _, g := range c.Generations {
-		text := fmt.Sprintf("%d, made %s", g.Number, day(&g.Created))
+		text := fmt.Sprintf("%d, made %s", g.Number, instant(&g.Created))
 		if g.Ends != nil {
-			text += ", ends " + day(g.Ends)
+			text += ", ends " + instant(g.Ends)
 		}
 		line("key", text)
 	}
 	if c.LastUse != nil {
-		line("last used", fmt.Sprintf("%s from %s for %s", day(&c.LastUse.At), c.LastUse.Address, c.LastUse.Operation))
+		line("last used", fmt.Sprintf("%s from %s for %s", instant(&c.LastUse.At), c.LastUse.Address, c.LastUse.Operation))
 	}
 }
 
@@ -165,7 +194,7 @@ func replicasCommand() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), answer)
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tHOST\tVERSION\tSTARTED\tREVISION\tHEARD")
+			fmt.Fprintln(w, "ID\tHOST\tVERSION\tSTARTED (UTC)\tREVISION\tHEARD")
 			for _, r := range answer.Replicas {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s ago\n", r.ID, r.Host, r.Version, day(&r.Started), r.Revision, answer.Now.Sub(r.Beat).Round(time.Second))
 			}

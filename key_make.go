@@ -159,7 +159,11 @@ handed out. It is printed once every replica knows it.
 				return err
 			}
 			told := fmt.Sprintf("credential %s, %s/%s, has key %d\n", c.ID, c.Team, c.Name, c.Generations[0].Number)
-			if len(c.Generations) > 1 && c.Generations[1].Ends != nil {
+			switch {
+			case len(c.Generations) < 2:
+			case overlap.given && overlap.Duration == 0:
+				told += "no other key of it works any more\n"
+			case c.Generations[1].Ends != nil:
 				told += fmt.Sprintf("key %d works until %s\n", c.Generations[1].Number, c.Generations[1].Ends.Format("2006-01-02 15:04:05 MST"))
 			}
 			if wait {

@@ -407,7 +407,7 @@ func tokenDebtCommand() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), answer)
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tTEAM\tNAME\tSTATE\tSINCE\tTRIES\tWHY\tLAST FAILURE")
+			fmt.Fprintln(w, "ID\tTEAM\tNAME\tSTATE\tSINCE (UTC)\tTRIES\tWHY\tLAST FAILURE")
 			for _, t := range answer.Tokens {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", orDash(t.ID), t.Team, t.Name, t.State, day(&t.Changed), t.Attempts, t.Cause, orDash(t.Failure))
 			}

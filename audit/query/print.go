@@ -54,7 +54,7 @@ const row = "%-23.23s  %-9s %-16s %-12s %-15s %-24s %-8s %-22s %-3s  %s\n"
 
 // TableHead writes the head of a table of records.
 func TableHead(w io.Writer) {
-	fmt.Fprintf(w, row, "TIME", "PHASE", "TEAM", "CREDENTIAL", "FROM", "OPERATION", "DECISION", "REASON", "ST.", "DECISION ID")
+	fmt.Fprintf(w, row, "TIME (UTC)", "PHASE", "TEAM", "CREDENTIAL", "FROM", "OPERATION", "DECISION", "REASON", "ST.", "DECISION ID")
 }
 
 // TableRow writes a record for people.
