@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/scopegate/scopegate/store"
 )
@@ -18,6 +20,12 @@ const (
 	// sweepShare is how long slow looks are apart at least, in what one takes:
 	// among a million tokens, each of another credential, that is seconds.
 	sweepShare = 100
+	// lookTime bounds such a look. A store shared by a fleet would give it no
+	// longer than a request, and it would never come to its end.
+	lookTime = turn / 2
+	// lookBatch is how many rows it asks for: each more of them is far cheaper
+	// than another look.
+	lookBatch = 1000
 	// batch is how many rows are dealt with before anything else is looked at.
 	batch = 32
 	// turn is for how long a replica takes the queue. It is longer than any
@@ -184,6 +192,7 @@ func (l *Ledger) dueNow(ctx context.Context, t store.Token) error {
 // nobody has the secret of its token. That is looked for: under the id that
 // upstream named, or else by its stamp.
 func (l *Ledger) lose(ctx context.Context, t store.Token, cause string) (lost store.Token, err error) {
+	cause = told(cause)
 	if t.State == Unknown {
 		t.Cause, t.Due = cause, l.foundOut(t)
 		lost, err = l.Rows.UpdateToken(ctx, t, nil)
@@ -315,13 +324,35 @@ func (l *Ledger) Deleted(ctx context.Context, t store.Token, outcome error) (sto
 // later tries again what has failed, after a pause.
 func (l *Ledger) later(ctx context.Context, t store.Token, outcome error) (store.Token, error) {
 	t.Attempts++
-	t.Failure = outcome.Error()
+	t.Failure = told(outcome.Error())
 	next := pause(t.Attempts)
 	if wait, ok := errors.AsType[*Wait](outcome); ok {
 		next = max(next, l.budget.hold(wait.For))
 	}
 	t.Due = l.Now().Add(next)
 	return l.Rows.UpdateToken(ctx, t, nil)
+}
+
+// told makes of what was said somewhere what every store can keep and a terminal
+// can show: a proxy on the way to upstream, for one, has its own bytes in the
+// error of a call. A row that could not be stored for that would stay due, and
+// upstream be asked about it again without a pause, before all other rows.
+func told(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+	return clipped(text)
+}
+
+// clipped is as much of a text as is told.
+func clipped(text string) string {
+	if len(text) <= longestText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longestText], "") + "…"
 }
 
 // pause is how long to wait after so many attempts: doubled each time, up to
@@ -355,24 +386,39 @@ func (l *Ledger) sweep(ctx context.Context, looks *pace) error {
 
 const ended = "its credential was revoked or has expired"
 
+// strand owes the end of all that the credentials of stranded tokens have made,
+// since each look may take long, however little it finds.
 func (l *Ledger) strand(ctx context.Context) error {
 	for {
-		list, err := l.Rows.StrandedTokens(ctx, batch)
+		list, err := l.stranded(ctx)
 		if err != nil {
 			return err
 		}
+		seen := map[string]bool{}
 		for _, t := range list {
-			if _, err := l.Revoke(ctx, t, ended, 0); err != nil && !errors.Is(err, store.ErrChanged) {
+			if seen[t.Credential] {
+				continue
+			}
+			seen[t.Credential] = true
+			if _, err := l.Cascade(ctx, t.Credential, ended); err != nil {
 				return err
 			}
 		}
-		if len(list) < batch {
+		if len(list) < lookBatch {
 			return nil
 		}
 	}
 }
 
+func (l *Ledger) stranded(ctx context.Context) ([]store.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	return l.Rows.StrandedTokens(ctx, lookBatch)
+}
+
 func (l *Ledger) count(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	counts, err := l.Rows.TokenCounts(ctx, Revoking)
 	if err == nil {
 		l.Events.Tokens(counts)

@@ -3,12 +3,15 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/scopegate/scopegate/store"
 )
@@ -418,6 +421,56 @@ func TestSweep(t *testing.T) {
 		w.is(t, late.Row().Nonce, Gone)
 		w.is(t, rows["expires"], Gone)
 		w.is(t, rows["suspended"], Live)
+	})
+}
+
+// A look among very many tokens may take long: it is given the time, and what it
+// finds does not need another one for each few tokens.
+func TestSweepLooksOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for i := range 3 * batch {
+			id := fmt.Sprint("revoked", i)
+			_, err := w.rows.Insert(t.Context(), store.Credential{ID: id, Team: team, Name: id, State: store.Revoked}, 0)
+			ok(t, err)
+			for range 2 {
+				token, nonce := w.next()
+				a := w.asks(nonce)
+				a.Credential = id
+				m, err := w.Begin(t.Context(), a)
+				ok(t, err)
+				ok(t, m.Made(t.Context(), token))
+				ok(t, m.Live(t.Context(), nil))
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Second, cancel)
+		w.Run(ctx)
+		page, _, err := w.rows.Tokens(t.Context(), store.TokenFilter{States: []string{Live}})
+		if err != nil || len(page) != 0 || w.rows.called("stranded") != 1 {
+			t.Errorf("%d live after %d looks, %v", len(page), w.rows.called("stranded"), err)
+		}
+		if w.rows.patience != lookTime {
+			t.Errorf("a look may take %s", w.rows.patience)
+		}
+	})
+}
+
+// What goes wrong on the way to upstream is told in words of which some are
+// not ours: no store, and no terminal, must stumble over them.
+func TestFailureIsPlainText(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		row := w.owes(t)
+		w.up.faults(errors.New("a proxy says: Zugriff verweigert f\xfcr\x00 Sie\r\n\x1b[2J"+strings.Repeat("ě", longestText)), "delete")
+		w.runs(t, time.Second)
+		failure := w.is(t, row.Nonce, Revoking).Failure
+		if !strings.HasPrefix(failure, "a proxy says: Zugriff verweigert f\ufffdr\ufffd Sie\ufffd\ufffd\ufffd[2Jě") || !utf8.ValidString(failure) || len(failure) > longestText+3 {
+			t.Errorf("%q", failure)
+		}
+		m, _ := w.begin(t)
+		ok(t, m.Lost(t.Context(), "the reply was lost: \xff\x1b"))
+		if row := w.is(t, m.Row().Nonce, Unknown); row.Cause != "the reply was lost: \ufffd\ufffd" {
+			t.Errorf("%q", row.Cause)
+		}
 	})
 }
 

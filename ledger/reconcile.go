@@ -36,8 +36,8 @@ const DefaultMaxDeletions = 20
 const (
 	// mostTold bounds what a report lists; what it counts has no bound.
 	mostTold = 1000
-	// longestName is how much of a name is told, in bytes.
-	longestName = 256
+	// longestText is how much of a name, or of an error, is told, in bytes.
+	longestText = 256
 )
 
 // Finding is one token that is not simply as it should be.
@@ -67,9 +67,7 @@ func (r *Report) add(f Finding) {
 	if f.Kind == Ours || f.Kind == Foreign || f.Kind == Expired || len(r.List) == mostTold {
 		return
 	}
-	if len(f.Name) > longestName {
-		f.Name = strings.ToValidUTF8(f.Name[:longestName], "") + "…"
-	}
+	f.Name = clipped(f.Name)
 	r.List = append(r.List, f)
 }
 
@@ -386,11 +384,14 @@ func (r *run) absent(ctx context.Context) error {
 			if r.listed[t.ID] || !t.Changed.Before(r.report.Started) {
 				continue
 			}
+			if len(r.vanished) > r.o.MaxDeletions && !r.report.Dry {
+				return nil
+			}
 			if err := r.ask(ctx, t); err != nil {
 				return err
 			}
 		}
-		if next == "" || len(r.vanished) > r.o.MaxDeletions && !r.report.Dry {
+		if next == "" {
 			return nil
 		}
 		f.After = next

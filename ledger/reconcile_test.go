@@ -308,7 +308,11 @@ func TestReconcileStops(t *testing.T) {
 				time.Sleep(time.Second)
 				before := w.states(t)
 				for range 2 {
+					asked := w.up.asked("read")
 					report := w.reconciles(t, Reconciliation{})
+					if n := w.up.asked("read") - asked; n > DefaultMaxDeletions+1 {
+						t.Errorf("it asked for %d tokens before it stopped", n)
+					}
 					if report.Stopped == "" || !strings.Contains(report.String(), "stopped: ") || w.states(t) != before {
 						t.Errorf("%s\n%s", report, w.states(t))
 					}
@@ -494,7 +498,7 @@ func TestReconcileOfManyTokens(t *testing.T) {
 			t.Errorf("progress %v, want %v", progress, want)
 		}
 		for _, f := range report.List {
-			if len(f.Name) > longestName+3 {
+			if len(f.Name) > longestText+3 {
 				t.Errorf("a name of %d bytes", len(f.Name))
 			}
 		}

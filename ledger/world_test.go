@@ -195,6 +195,8 @@ type faulty struct {
 	mu    sync.Mutex
 	fault func(call string) error
 	calls map[string]int
+
+	patience time.Duration // of who looked for stranded tokens last
 }
 
 func (f *faulty) fails(call string) error {
@@ -235,6 +237,9 @@ func (f *faulty) FindTokens(ctx context.Context, ids, nonces []string) ([]store.
 }
 
 func (f *faulty) StrandedTokens(ctx context.Context, limit int) ([]store.Token, error) {
+	if until, bounded := ctx.Deadline(); bounded {
+		f.patience = time.Until(until)
+	}
 	if err := f.fails("stranded"); err != nil {
 		return nil, err
 	}
