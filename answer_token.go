@@ -1,7 +1,6 @@
 package scopegate
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -20,7 +19,7 @@ import (
 func (q *request) answerToken(resp *upstream.Response) bool {
 	err, revokes := statusError(resp), q.match.Operation.ID == scopes.RevokeToken
 	if revokes {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), q.g.mintWithin())
+		ctx, cancel := q.carriedThrough(q.g.mintWithin())
 		defer cancel()
 		_, stored := q.g.room.ledger.Deleted(ctx, q.owned.token, err)
 		q.settled(stored)
@@ -28,7 +27,7 @@ func (q *request) answerToken(resp *upstream.Response) bool {
 	switch {
 	case errors.Is(err, ledger.ErrNone):
 		if !revokes && q.owned.token.Nonce != "" {
-			ctx, cancel := q.carriedThrough()
+			ctx, cancel := q.carriedThrough(storePatience)
 			defer cancel()
 			q.settled(q.g.room.ledger.Vanished(ctx, q.owned.token))
 		}

@@ -48,7 +48,7 @@ func (q *request) intend() *refusal {
 	m.Sent = q.g.stamper.Stamp(id.Team.Name, nonce, m.Name)
 	q.shaped.body = m.Body()
 
-	ctx, cancel := q.carriedThrough()
+	ctx, cancel := q.carriedThrough(storePatience)
 	defer cancel()
 	var err error
 	q.owned.mint, err = q.g.room.ledger.Begin(ctx, ledger.Asked{
@@ -93,7 +93,7 @@ func mayHaveHappened(err error) bool {
 
 // drop takes a mint back that upstream certainly did not act on.
 func (q *request) drop() {
-	ctx, cancel := q.carriedThrough()
+	ctx, cancel := q.carriedThrough(storePatience)
 	defer cancel()
 	q.settled(q.owned.mint.Drop(ctx))
 }
@@ -108,7 +108,7 @@ func (q *request) unsettled() {
 		q.drop()
 		return
 	}
-	ctx, cancel := q.carriedThrough()
+	ctx, cancel := q.carriedThrough(storePatience)
 	defer cancel()
 	q.settled(q.owned.mint.Lost(ctx, "the request was broken off"))
 }
@@ -116,7 +116,7 @@ func (q *request) unsettled() {
 // answerMint hands a new token out once it is certain that it is as it was
 // asked for and that it can be ended.
 func (q *request) answerMint(resp *upstream.Response) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(q.r.Context()), q.g.mintWithin())
+	ctx, cancel := q.carriedThrough(q.g.mintWithin())
 	defer cancel()
 	answer, no := q.minted(ctx, resp)
 	if no != nil {
@@ -127,16 +127,15 @@ func (q *request) answerMint(resp *upstream.Response) bool {
 	return q.handOut(answer)
 }
 
+// minted takes the new token into the ledger: as made, as proved, and as live,
+// each before anything more is done with it.
 func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAnswer, *refusal) {
 	mint := q.owned.mint
 	body, err := readWhole(resp)
 	q.record.Fingerprints = q.g.fingerprints(body)
 	var id string
 	if err == nil {
-		id, err = tokens.MintedID(body)
-	}
-	if err == nil && q.g.isMaster(id) {
-		err = fmt.Errorf("%w: a new token with the id of the master", tokens.ErrShape)
+		id, err = q.g.mintedID(body)
 	}
 	if err != nil {
 		q.settled(mint.Lost(ctx, "the reply was not understood"))
@@ -153,7 +152,7 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAns
 		return nil, refuse(policy.StoreUnavailable)
 	}
 	q.record.TokenID = mint.Row().ID
-	if no := q.prove(ctx, mint); no != nil {
+	if no := q.prove(ctx); no != nil {
 		return nil, no
 	}
 	answer := &mintAnswer{resp.Status, contentType(resp), q.shaped.mint.Clamped, body}
@@ -166,40 +165,50 @@ func (q *request) minted(ctx context.Context, resp *upstream.Response) (*mintAns
 	return answer, nil
 }
 
+// mintedID is the id of the token that an answer hands out.
+func (g *Gateway) mintedID(body []byte) (string, error) {
+	id, err := tokens.MintedID(body)
+	if err == nil && g.isMaster(id) {
+		err = fmt.Errorf("%w: a new token with the id of the master", tokens.ErrShape)
+	}
+	return id, err
+}
+
 // prove reads a new token back. Where it is wider than what was asked for, or
-// that cannot be found out, it is deleted, once the ledger has seen its stamp:
-// nobody was given its secret.
-func (q *request) prove(ctx context.Context, mint *ledger.Mint) *refusal {
-	row := mint.Row()
+// that cannot be found out, it is not handed out.
+func (q *request) prove(ctx context.Context) *refusal {
+	row := q.owned.mint.Row()
 	seen, err := q.g.lookAt(ctx, ledger.Call{ID: row.ID, Team: row.Team, Credential: row.Credential, Cause: "to prove " + q.id})
-	cause, no := "", (*refusal)(nil)
 	switch {
 	case errors.Is(err, ledger.ErrNone):
-		cause, no = "upstream did not have it when it was read back", refuse(policy.UpstreamShape)
+		return q.withdraw(ctx, "upstream did not have it when it was read back", refuse(policy.UpstreamShape))
 	case err != nil:
-		cause, no = "it could not be read back: "+err.Error(), refuseUnread(err)
-	default:
-		proof := q.shaped.mint.Prove(seen)
-		q.g.meter.MintRead(proof.Silent)
-		if proof.Another {
-			q.g.logger.Error("GoodAccess answered a mint with the id of another token; nothing is done about that one",
-				zap.String("token", row.ID))
-			q.record.TokenID = ""
-			q.settled(mint.Disown(ctx, "the reply named another token"))
-			return refuse(policy.UpstreamShape)
-		}
-		if len(proof.Wider) > 0 {
-			q.g.meter.MintWidened()
-			q.g.logger.Error("GoodAccess made a token that is not as it was asked for; it is deleted if it has the stamp of this mint",
-				zap.String("token", row.ID), zap.String("fields", strings.Join(proof.Wider, ", ")))
-			cause, no = "it is not as it was asked for: "+strings.Join(proof.Wider, ", "), refuse(policy.UpstreamWidened)
-		}
+		return q.withdraw(ctx, "it could not be read back: "+err.Error(), refuseUnread(err))
 	}
-	if no == nil {
-		return nil
+	proof := q.shaped.mint.Prove(seen)
+	q.g.meter.MintRead(proof.Silent)
+	switch {
+	case proof.Another:
+		q.g.logger.Error("GoodAccess answered a mint with the id of another token; nothing is done about that one",
+			zap.String("token", row.ID))
+		q.record.TokenID = ""
+		q.settled(q.owned.mint.Disown(ctx, "the reply named another token"))
+		return refuse(policy.UpstreamShape)
+	case len(proof.Wider) > 0:
+		fields := strings.Join(proof.Wider, ", ")
+		q.g.meter.MintWidened()
+		q.g.logger.Error("GoodAccess made a token that is not as it was asked for; it is deleted if it has the stamp of this mint",
+			zap.String("token", row.ID), zap.String("fields", fields))
+		return q.withdraw(ctx, "it is not as it was asked for: "+fields, refuse(policy.UpstreamWidened))
 	}
+	return nil
+}
+
+// withdraw has a new token deleted, once the ledger has seen its stamp: nobody
+// was given its secret.
+func (q *request) withdraw(ctx context.Context, cause string, no *refusal) *refusal {
 	q.record.TokenID = ""
-	q.settled(mint.Revoke(ctx, cause))
+	q.settled(q.owned.mint.Revoke(ctx, cause))
 	return no
 }
 
@@ -211,6 +220,7 @@ func (q *request) handOut(answer *mintAnswer) bool {
 	return q.reply(answer.Status, q.one(answer.ContentType), answer.Body)
 }
 
+// countMint counts how a mint ended, by what is on record of it.
 func (q *request) countMint() {
 	if q.match.Operation == nil || q.match.Operation.ID != scopes.CreateToken || q.caller == nil || q.owned.again.answered() {
 		return // an answer given again was counted when it was new

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -100,7 +101,7 @@ func (q *request) leave() *refusal {
 		q.owned.left = true
 		return nil
 	}
-	ctx, cancel := q.carriedThrough()
+	ctx, cancel := q.carriedThrough(storePatience)
 	defer cancel()
 	owe := func() (store.Token, error) {
 		return q.g.room.ledger.Revoke(ctx, q.owned.token, "its team asked", q.g.mintWithin())
@@ -122,7 +123,7 @@ func (q *request) leave() *refusal {
 
 // unanswered says what became of the token of a request that got no answer.
 func (q *request) unanswered(err error) {
-	ctx, cancel := q.carriedThrough()
+	ctx, cancel := q.carriedThrough(storePatience)
 	defer cancel()
 	switch q.match.Operation.ID {
 	case scopes.CreateToken:
@@ -149,6 +150,6 @@ func (q *request) settled(err error) {
 
 // carriedThrough is a context for what must not end half-way because a caller
 // hangs up.
-func (q *request) carriedThrough() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(q.r.Context()), storePatience)
+func (q *request) carriedThrough(within time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(q.r.Context()), within)
 }
