@@ -2,12 +2,17 @@ package scopegate
 
 import (
 	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/logging"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/audit/logfile"
 )
 
 // What a gateway itself has written answers questions, and its own
@@ -77,5 +82,56 @@ func TestPackingIsTakenFromTheWriter(t *testing.T) {
 		if err == nil && c.writer.RollCompression != "none" {
 			t.Errorf("the writer compresses, too: %+v", c.writer)
 		}
+	}
+}
+
+// Caddy's own writer rolls the log under changes that come together: each is
+// recorded once, nothing is taken for a log that somebody has moved, and the
+// chain goes on over all files.
+func TestChangesAreRecordedOnceWhileTheWriterRolls(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	keys, err := audit.LoadKeys(filepath.Join(t.TempDir(), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, durability := range []audit.Durability{audit.Changes, audit.Full} {
+		writer := logging.FileWriter{Filename: path, RollSizeMB: 1, RollCompression: "none"}
+		keepAll(&writer)
+		sink, err := (&Audit{Durability: durability}).openSink(path, keys, writer.OpenWriter, audit.PackZstd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := audit.New(audit.Options{Gateway: "default", Durable: sink})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var writing sync.WaitGroup
+		for range 8 {
+			writing.Go(func() {
+				r := allowed("red", "listMembers", "members.read-all")
+				r.AllowedIPs = slices.Repeat([]string{"203.0.113.10"}, 1000)
+				for i := range 40 {
+					do := log.WriteChange
+					if i%2 == 0 {
+						do = log.Write
+					}
+					if err := do(&r); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		writing.Wait()
+		if err := errors.Join(log.Close(), sink.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, told, code := askLog(t, "", "verify", "--key", keys.Public(), "--json", path)
+	var got struct{ Report audit.Report }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 || got.Report.Records != 640 || got.Report.Reopened != 0 {
+		t.Errorf("%d %v %s%s", code, err, out, told)
+	}
+	if rolled, err := logfile.Rolled(path); err != nil || len(rolled) < 8 {
+		t.Errorf("rolled: %q, %v", rolled, err)
 	}
 }
