@@ -47,7 +47,7 @@ func (o options) parse(d *caddyfile.Dispenser, block string) error {
 func text(to *string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		if name := d.Val(); !d.AllArgs(to) {
-			return d.Errf("expected `%s <value>`", name)
+			return d.Errf("expected `%s <value>`; a {$NAME} that is not set leaves no value", name)
 		}
 		return nil
 	}

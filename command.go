@@ -50,7 +50,14 @@ func calledAs(cmd *cobra.Command, program string) {
 }
 
 func commands() []*cobra.Command {
-	return []*cobra.Command{keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(), healthCommand(), auditCommand()}
+	list := []*cobra.Command{
+		keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(),
+		healthCommand(), auditCommand(),
+	}
+	for _, cmd := range list { // Caddy's own help ends with where Caddy's commands are documented
+		cmd.SetHelpTemplate(cmd.HelpTemplate() + "\nDocumentation: https://github.com/scopegate/scopegate/tree/main/docs\n")
+	}
+	return list
 }
 
 // fail ends a command with exit code 1 after it has already said why.

@@ -173,7 +173,7 @@ func (r Rules) expiry(now, at time.Time, ttl time.Duration) (time.Time, error) {
 	case at.Year() > 9999: // JSON has no such time
 		return time.Time{}, refused(field, "it is too late; leave it out for a credential that does not end")
 	case r.MaxTTL > 0 && at.After(now.Add(r.MaxTTL)):
-		return time.Time{}, refused(field, "credentials of the team live for at most %s: until %s, if made now", r.MaxTTL, now.Add(r.MaxTTL).Format(time.RFC3339))
+		return time.Time{}, refused(field, "max_credential_ttl of the team lets it live until %s, if made now", now.Add(r.MaxTTL).Format(time.RFC3339))
 	}
 	return at, nil
 }

@@ -25,6 +25,7 @@ func TestHelpNamesTheCommand(t *testing.T) {
 			"\n  " + below + " key create --team billing --name ci ",             // example
 			"$(" + below + " key create ",
 			"2 called wrongly",
+			"\nDocumentation: https://github.com/scopegate/",
 		} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("%s: missing %q in\n%s", below, want, out)
