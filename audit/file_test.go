@@ -2,12 +2,14 @@ package audit_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +32,9 @@ func (r *roller) Write(p []byte) (int, error) {
 	if *r.full {
 		n, _ := r.file.Write(p[:min(len(p), 9)])
 		return n, syscall.ENOSPC
+	}
+	if int64(len(p)) > r.most {
+		return 0, fmt.Errorf("write length %d exceeds maximum file size %d", len(p), r.most)
 	}
 	info, err := r.file.Stat()
 	if err != nil {
@@ -520,5 +525,53 @@ func TestStartClosesWhatStandsInAnOlderFile(t *testing.T) {
 	sound(t, p.lines(t))
 	if n := bytes.Count(p.lines(t), []byte(`"uuid":"older","phase":"lost"`)); n != 1 {
 		t.Errorf("%d lines say that it was lost", n)
+	}
+}
+
+// Whoever can write the file, or a gateway whose second records all failed, leaves
+// exchanges without number, and names without end. The next start takes none of
+// it for more than a record is, and writes no more at once than a file can hold.
+func TestStartIsBoundedWhateverTheFileHolds(t *testing.T) {
+	p := newPlace(t)
+	p.most = 16 << 20
+	s, l, _ := p.open(t)
+	r := decided()
+	for i := range 6000 {
+		r.UUID = fmt.Sprint("u", i)
+		if err := l.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.crash(t, s)
+	text := p.lines(t)
+	last := text[bytes.LastIndexByte(text[:len(text)-1], '\n')+1:]
+	seq, _, _ := bytes.Cut(last[len(`{"seq":`):], []byte(","))
+	n, err := strconv.Atoi(string(seq))
+	if err != nil {
+		t.Fatal(err)
+	}
+	strange := fmt.Sprintf(`{"seq":%d,"prev":"%x","ts":"","msg":"audit","gateway":"\u202e","uuid":"%s","phase":"decided","decision":"allow"}`+"\n",
+		n+1, sha256.Sum256(bytes.TrimSuffix(last, []byte("\n"))), strings.Repeat("u", 3<<20))
+	if err := os.WriteFile(p.path, append(text, strange...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.most = 1 << 20
+	_, _, end := p.open(t)
+	end()
+	lost := 0
+	for line := range bytes.Lines(p.lines(t)) {
+		if !bytes.Contains(line, []byte(`"phase":"lost"`)) {
+			continue
+		}
+		lost++
+		if len(line) > 1000 || bytes.ContainsRune(line, 0x202e) || bytes.Contains(line, []byte(`\u202e`)) {
+			t.Errorf("%.100s", line)
+		}
+	}
+	if r := sound(t, p.lines(t)); lost != 6001 || r.Segments != 2 {
+		t.Errorf("%d are lost; %+v", lost, r)
 	}
 }

@@ -1,10 +1,14 @@
 package audit
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 )
+
+// maxFirst is about how much a start writes at once. With what a broken write and
+// the reserve have left it is less than the smallest file that a log is rolled at:
+// the writer refuses what does not fit into one.
+const maxFirst = 64 << 10
 
 // resume finds the end of the log and writes what a start has to say.
 func (s *Sink) resume() error {
@@ -40,37 +44,35 @@ func (s *Sink) start(end tail) error {
 		s.due = append(s.due, mark{Kind: KeyChange, Log: k.origin, Key: k.public, Signed: signed})
 	}
 	s.due = append(s.due, mark{Kind: Segment, Log: k.origin, Key: k.public})
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	b := &batch{}
-	b.done.Add(1)
 	for _, e := range end.lost() {
 		b.lines = append(b.lines, e.line()...)
 		b.entries = append(b.entries, entry{end: len(b.lines)})
+		if len(b.lines) < maxFirst {
+			continue
+		}
+		if err := s.send(b); err != nil {
+			return fmt.Errorf("writing the first lines of the process: %w", err)
+		}
+		b = &batch{}
 	}
 	b.entries = append(b.entries, entry{end: len(b.lines), sign: true})
-	s.writing.Lock()
-	defer s.writing.Unlock()
 	if err := s.send(b); err != nil {
-		return fmt.Errorf("writing the first line of the process: %w", err)
+		return fmt.Errorf("writing the first lines of the process: %w", err)
 	}
 	return s.file.flush()
 }
 
-// line says of an exchange that its process died before it ended.
+// line says of an exchange that its process died before it ended. It is a record
+// as any other, whatever it says in the file.
 func (e exchange) line() []byte {
-	b, err := json.Marshal(struct {
-		Time       time.Time `json:"ts"`
-		Msg        string    `json:"msg"`
-		Gateway    string    `json:"gateway,omitempty"`
-		UUID       string    `json:"uuid"`
-		Phase      Phase     `json:"phase"`
-		Team       string    `json:"team,omitempty"`
-		Credential string    `json:"credential,omitempty"`
-		Change     string    `json:"change,omitempty"`
-		Operation  string    `json:"operation,omitempty"`
-		TokenID    string    `json:"token_id,omitempty"`
-	}{time.Now().UTC(), message, e.Gateway, e.UUID, Lost, e.Team, e.Credential, e.Change, e.Operation, e.TokenID})
-	if err != nil {
-		panic(err) // texts alone
+	b := time.Now().UTC().AppendFormat([]byte(`{"ts":"`), time.RFC3339Nano)
+	b = appendText(append(b, `","msg":"`+message+`"`...), "gateway", e.Gateway)
+	r := Record{
+		UUID: e.UUID, Phase: Lost, Team: e.Team, Credential: e.Credential,
+		Change: e.Change, Operation: e.Operation, TokenID: e.TokenID,
 	}
-	return append(b, '\n')
+	return append(r.append(b), '}', '\n')
 }
