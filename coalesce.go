@@ -44,7 +44,8 @@ func (g *Gateway) carry(ctx context.Context, operation string, out upstream.Requ
 
 // share lets the reads that a team has under way at once, and that are the same
 // to the byte as upstream sees them, share one exchange. It takes one of the
-// team's slots, and ends when nobody waits for it any more.
+// team's slots, and ends when nobody waits for it any more. Who is told
+// flights.ErrAlone has waited, and has nothing.
 func (g *Gateway) share(ctx context.Context, rec *audit.Record, out upstream.Request) (*upstream.Response, error) {
 	key := flights.Key{Team: out.Team, Method: out.Method, Path: out.Path, Body: string(out.Body)}
 	var large *upstream.Response // the leader's alone
@@ -70,7 +71,7 @@ func (g *Gateway) share(ctx context.Context, rec *audit.Record, out upstream.Req
 		return large, nil
 	case errors.Is(err, flights.ErrAlone):
 		rec.SharedWith = ""
-		return g.carry(ctx, rec.Operation, out)
+		return nil, err
 	}
 	if whose != "" {
 		g.meter.Coalesced(rec.Team)

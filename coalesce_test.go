@@ -411,6 +411,15 @@ func TestCoalesceWhenCallersHangUp(t *testing.T) {
 	})
 }
 
+func (s *stage) revoke(t *testing.T, row store.Credential) {
+	t.Helper()
+	if _, err := s.change(func(r *credential.Registry) (store.Credential, error) {
+		return r.Revoke(t.Context(), row.ID, credential.Edit{})
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A revocation reaches those who wait, too: what another was permitted to read
 // is not given to them.
 func TestCoalesceAsksAgain(t *testing.T) {
@@ -420,11 +429,7 @@ func TestCoalesceAsksAgain(t *testing.T) {
 	at := s.next(t)
 	two := s.ask(t, key, "GET", "/api/v1/members", "")
 	awaitWaiting(t, 1)
-	if _, err := s.change(func(r *credential.Registry) (store.Credential, error) {
-		return r.Revoke(t.Context(), row.ID, credential.Edit{})
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.revoke(t, row)
 	at.answer(t, 200, `{"for":"everybody"}`)
 	lead := one.gets(t, 200, "everybody")
 	refused := two.gets(t, 401, "credential_revoked")
@@ -432,6 +437,24 @@ func TestCoalesceAsksAgain(t *testing.T) {
 		t.Errorf("it was given the answer: %s", refused.Body)
 	}
 	s.onRecord(t, refused, ending{Reason: "credential_revoked", SharedWith: decisionOf(lead)})
+}
+
+// Whoever has waited for what turns out to be too large to share sends its own
+// request, and that is a new one: a revocation meanwhile holds for it.
+func TestCoalesceAsksAgainBeforeItSendsItsOwn(t *testing.T) {
+	s := newStage(t, "coalesce")
+	row, key := s.newKey(t, "red")
+	one := s.read(t)
+	at := s.next(t)
+	two := s.ask(t, key, "GET", "/api/v1/members", "")
+	awaitWaiting(t, 1)
+	s.revoke(t, row)
+	at.answer(t, 200, strings.Repeat(" ", maxShared)+"{}")
+	one.gets(t, 200, "{}")
+	s.onRecord(t, two.gets(t, 401, "credential_revoked"), ending{Reason: "credential_revoked"})
+	if n := len(s.arrivals); n != 0 {
+		t.Errorf("%d more requests arrived upstream", n)
+	}
 }
 
 // A flight takes one place upstream, however many share it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/flights"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/scopes"
 	"github.com/scopegate/scopegate/upstream"
@@ -12,8 +13,8 @@ import (
 
 // dispatch records that a request is about to leave, and sends it: steps 6 and
 // 7. Nothing reaches upstream in any other way, neither a caller's request nor
-// what the gateway asks by itself. No record, no request. last is asked between
-// the two. The operation says how out is sent.
+// what the gateway asks by itself. No record, no request. last is asked whenever
+// it is about to leave. The operation says how out is sent.
 func (g *Gateway) dispatch(ctx context.Context, rec *audit.Record, op *scopes.Operation, out upstream.Request, last func() *refusal) (*upstream.Response, *refusal, error) {
 	rec.Phase, rec.Decision, rec.Reason = audit.Decided, audit.Allow, policy.Allowed.String()
 	if err := g.recordStart(op, rec); err != nil {
@@ -24,6 +25,14 @@ func (g *Gateway) dispatch(ctx context.Context, rec *audit.Record, op *scopes.Op
 	}
 	out.Method, out.Revokes = op.Method, op.ID == scopes.RevokeToken
 	resp, err := g.send(ctx, rec, op, out)
+	if errors.Is(err, flights.ErrAlone) {
+		// It has waited for another's answer, which is not for it, and leaves
+		// only now.
+		if no := last(); no != nil {
+			return nil, no, nil
+		}
+		resp, err = g.carry(ctx, op.ID, out)
+	}
 	return resp, nil, err
 }
 

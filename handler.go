@@ -225,7 +225,9 @@ func (q *request) exchange() *refusal {
 	resp, no, err := q.g.dispatch(q.r.Context(), &q.record, q.match.Operation, upstream.Request{
 		Path: q.match.Path(), Body: q.shaped.body, Team: q.caller.Identity.Team.Name,
 	}, func() *refusal {
-		q.reason, q.decided = policy.Allowed, time.Since(q.started)
+		if q.decided == 0 { // it is asked again of one that has waited
+			q.reason, q.decided = policy.Allowed, time.Since(q.started)
+		}
 		return q.leave()
 	})
 	if errors.Is(err, errUnrecorded) {
