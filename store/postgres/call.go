@@ -88,17 +88,18 @@ func (s *Store) change(ctx context.Context, doing string, do func(ctx context.Co
 }
 
 // queue runs a transaction that waits in the database for others of its kind.
-// Those of this process wait here instead, where they hold no connection.
+// Those of this process wait here instead, where they hold no connection: that
+// one waits too long says nothing of the connections that there are.
 func (s *Store) queue(ctx context.Context, lane chan struct{}, doing string, do func(ctx context.Context, tx pgx.Tx) error) error {
-	return s.call(ctx, doing, undone, func(ctx context.Context) error {
-		select {
-		case lane <- struct{}{}:
-			defer func() { <-lane }()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		return s.transact(ctx, func(tx pgx.Tx) error { return do(ctx, tx) })
-	})
+	ctx, cancel := bound(ctx, callTimeout)
+	defer cancel()
+	select {
+	case lane <- struct{}{}:
+		defer func() { <-lane }()
+	case <-ctx.Done():
+		return fmt.Errorf("%s: waiting for its turn: %w", doing, ctx.Err())
+	}
+	return s.edit(ctx, doing, do)
 }
 
 func (s *Store) transact(ctx context.Context, do func(pgx.Tx) error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -232,6 +233,45 @@ func TestChangesThatWaitLeaveReadersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	insert(t, s, "next")
+}
+
+// Whoever waits behind a long change of the same process and gives up takes no
+// connections from those who only read: they are as good as they were.
+func TestGivingUpATurnKeepsConnections(t *testing.T) {
+	dsn := pgtest.Database(t)
+	s := open(t, with(t, dsn, "pool_max_conns=4&pool_min_conns=4"), "default", postgres.WithoutNotify())
+	insert(t, s, "id")
+	readAtOnce(t, s)
+	other := connect(t, dsn)
+	connections := func() (pids []int32) {
+		t.Helper()
+		rows, err := other.Query(t.Context(), `SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'scopegate' ORDER BY pid`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pids, err = pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil {
+			t.Fatal(err)
+		}
+		return pids
+	}
+	eventually(t, "a pool of connections", func() bool { return len(connections()) == 4 })
+	before := connections()
+	err := s.Change(t.Context(), func(pgx.Tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := s.Insert(ctx, credential("late"), 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("behind a change: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAtOnce(t, s)
+	if after := connections(); !slices.Equal(after, before) {
+		t.Errorf("connections %v became %v", before, after)
+	}
 }
 
 // Two that wait for each other are no reason to lose what one of them had to
