@@ -26,19 +26,28 @@ func init() {
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(commands()...)
 			strict(cmd)
+			pointToDocs(cmd)
 			calledAs(cmd, cmp.Or(caddy.CustomBinaryName, "caddy")+" scopegate")
 		},
 	})
 }
 
 // Commands returns the sub-commands of `caddy scopegate`, so that a binary of
-// our own can offer them at its top.
-func Commands() []*cobra.Command {
-	list := commands()
+// our own can offer them at its top, and those that it has besides, which then
+// end as these do.
+func Commands(besides ...*cobra.Command) []*cobra.Command {
+	list := append(commands(), besides...)
 	for _, cmd := range list {
 		strict(cmd)
+		pointToDocs(cmd)
 	}
 	return list
+}
+
+// pointToDocs ends a command's help with where it is documented: Caddy's own ends
+// with where Caddy's are.
+func pointToDocs(cmd *cobra.Command) {
+	cmd.SetHelpTemplate(new(cobra.Command).HelpTemplate() + "\nDocumentation: https://github.com/scopegate/scopegate/tree/main/docs\n")
 }
 
 // calledAs lets the examples call a command as this binary does.
@@ -50,14 +59,7 @@ func calledAs(cmd *cobra.Command, program string) {
 }
 
 func commands() []*cobra.Command {
-	list := []*cobra.Command{
-		keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(),
-		healthCommand(), auditCommand(),
-	}
-	for _, cmd := range list { // Caddy's own help ends with where Caddy's commands are documented
-		cmd.SetHelpTemplate(cmd.HelpTemplate() + "\nDocumentation: https://github.com/scopegate/scopegate/tree/main/docs\n")
-	}
-	return list
+	return []*cobra.Command{keyCommand(), tokenCommand(), teamCommand(), replicasCommand(), storeCommand(), explainCommand(), checkCommand(), healthCommand(), auditCommand()}
 }
 
 // fail ends a command with exit code 1 after it has already said why.
@@ -127,11 +129,13 @@ func (f *configFlags) load() ([]loaded, error) {
 		return nil, fmt.Errorf("reading %s: %w", f.file, err)
 	}
 	var found []loaded
+	var names []string
 	err = walk(tree, "", func(pointer string, handler map[string]any) error {
 		g, err := decodeGateway(handler)
 		if err != nil {
 			return fmt.Errorf("%s: %w", pointer, err)
 		}
+		names = append(names, g.Name)
 		if f.gateway == "" || f.gateway == g.Name {
 			found = append(found, loaded{g, pointer, config})
 		}
@@ -140,8 +144,8 @@ func (f *configFlags) load() ([]loaded, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case len(found) == 0 && f.gateway != "":
-		return nil, fmt.Errorf("no gateway %q in %s", f.gateway, f.file)
+	case len(found) == 0 && len(names) > 0:
+		return nil, fmt.Errorf("in %s: %w", f.file, unknown("gateway", f.gateway, names))
 	case len(found) == 0:
 		return nil, fmt.Errorf("no gateway in %s: it has no `scopegate` block", f.file)
 	}

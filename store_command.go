@@ -105,7 +105,7 @@ each gateway of the store.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "suspended: %d\n", n)
 			if n > 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "start the gateway, revoke what the audit log shows as revoked since the backup, and resume the rest with `%s key resume`\n", cmd.Parent().Parent().CommandPath())
+				fmt.Fprintf(cmd.ErrOrStderr(), "start the gateway, revoke what the audit log shows as revoked since the backup, resume the rest with `%[1]s key resume`, and let the ledger be mended with `%[1]s token reconcile --after-restore`\n", cmd.Parent().Parent().CommandPath())
 			}
 			return nil
 		},

@@ -46,6 +46,8 @@ func TestExitCodes(t *testing.T) {
 		"key lst":                          2,
 		"scopegate kye":                    2,
 		"key list --tema red":              2,
+		"demo --onc":                       2,
+		"simulate api":                     2,
 		"key show":                         2,
 		"key list --older-than soon":       2,
 		"key list --team biling" + address: 3,

@@ -29,7 +29,7 @@ the master token and gives teams narrower credentials.
 Try it with 'scopegate demo'. Make keys with 'scopegate key generate', see what a
 configuration decides with 'scopegate explain', check it with 'scopegate check',
 and run it as any Caddy: 'scopegate run --config Caddyfile'.`
-	for _, cmd := range append(scopegate.Commands(), demoCommand(), simulateCommand()) {
+	for _, cmd := range scopegate.Commands(demoCommand(), simulateCommand()) {
 		lift(cmd)
 	}
 	caddycmd.Main()
