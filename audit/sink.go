@@ -51,6 +51,11 @@ type Sink struct {
 // to join. It costs a lone caller a few turns of the scheduler and no more.
 const sociable = 64
 
+// maxBatch bounds how many bytes of lines are written together, one that is
+// longer for itself. With the reserve they fit into the smallest file that a log
+// is rolled at: the writer refuses what does not.
+const maxBatch = 256 << 10
+
 // weight says what a line must have before its caller goes on.
 type weight uint8
 
@@ -109,6 +114,9 @@ func (s *Sink) append(line []byte, e entry) (reserved bool, err error) {
 func (s *Sink) join(line []byte, e entry) (b *batch, i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.next != nil && len(s.next.lines)+len(line) > maxBatch {
+		s.next = nil // it waits for its first caller, who writes it
+	}
 	if s.next == nil {
 		s.next = s.empty()
 		s.next.done.Add(1)
@@ -145,7 +153,9 @@ func (s *Sink) write(b *batch) {
 		runtime.Gosched()
 	}
 	s.mu.Lock()
-	s.next = nil
+	if s.next == b {
+		s.next = nil
+	}
 	if b.callers > 1 {
 		s.company = sociable
 	} else if s.company > 0 {

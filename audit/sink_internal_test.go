@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -66,5 +67,31 @@ func TestRecordsThatWaitShareAWrite(t *testing.T) {
 	}
 	if len(g.writes) != 2 || bytes.Count(g.writes[1], []byte("\n")) != waiting {
 		t.Errorf("%d writes for records that waited together", len(g.writes)-1)
+	}
+}
+
+// However many wait, what is written together fits into the smallest file that
+// the writer rolls at: it refuses what does not, and all of them with it.
+func TestRecordsThatWaitFitIntoAFile(t *testing.T) {
+	var out bytes.Buffer
+	s := NewSink(&out)
+	var batches []*batch
+	for i := range 100 {
+		line := slices.Concat([]byte("{"), bytes.Repeat([]byte("x"), 20<<10), newline)
+		if i == 50 {
+			line = slices.Concat([]byte("{"), bytes.Repeat([]byte("x"), 2*maxBatch), newline)
+		}
+		if b, first := s.join(line, entry{}); first == 0 {
+			batches = append(batches, b)
+		}
+	}
+	for _, b := range batches {
+		if len(b.lines) > maxBatch && len(b.entries) > 1 {
+			t.Errorf("%d bytes are written together", len(b.lines))
+		}
+		s.write(b)
+	}
+	if n := bytes.Count(out.Bytes(), newline); n != 100 || len(batches) > 20 {
+		t.Errorf("%d lines in %d batches", n, len(batches))
 	}
 }
