@@ -35,7 +35,7 @@ type bulkFilter struct {
 }
 
 func (f bulkFilter) empty() bool {
-	return f.Team == "" && f.States == nil && f.ExpiresBefore.IsZero() && f.CreatedBefore.IsZero() && f.UsedBefore.IsZero()
+	return f.Team == "" && len(f.States) == 0 && f.ExpiresBefore.IsZero() && f.CreatedBefore.IsZero() && f.UsedBefore.IsZero()
 }
 
 type bulkFailure struct {

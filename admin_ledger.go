@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/scopegate/scopegate/audit"
+	"github.com/scopegate/scopegate/credential"
 	"github.com/scopegate/scopegate/ledger"
 	"github.com/scopegate/scopegate/policy"
 	"github.com/scopegate/scopegate/store"
@@ -34,6 +35,9 @@ func (c *call) keeper() (*Gateway, error) {
 func (c *call) recorded(g *Gateway, rec audit.Record, do func(ctx context.Context, by string) error) error {
 	by, err := c.operator()
 	if err != nil {
+		return err
+	}
+	if err := credential.CheckText("note", rec.Note); err != nil {
 		return err
 	}
 	if !g.inside.enter() {

@@ -420,10 +420,13 @@ func TestAdminRefuses(t *testing.T) {
 		{"list of a key", "GET", "default/credentials?team=" + key, "", 404, "no team", nil},
 		{"the first moment of all", "POST", "default/credentials", `{"team":"red","name":"x","expires_at":"0001-01-01T00:00:00Z"}`, 400, "expected a time", nil},
 		{"bulk of all", "POST", "default/credentials:bulk", `{"change":"revoke","filter":{}}`, 400, "every credential", nil},
+		{"bulk of all, in no state", "POST", "default/credentials:bulk", `{"change":"revoke","filter":{"state":[]}}`, 400, "every credential", nil},
 		{"bulk of what it is not for", "POST", "default/credentials:bulk", `{"change":"rotate","filter":{"team":"red"}}`, 400, "expected one of", nil},
 		{"wait for what is not", "POST", "default/wait", `{"revision":999999}`, 422, "no such revision", nil},
 		{"bad parameter", "GET", "default/credentials?tema=red", "", 400, "did you mean \\\"team\\\"?", nil},
 		{"key as an id", "GET", "default/credentials/" + key, "", 422, "", nil},
+		{"key in the note of a revocation", "POST", "default/tokens:revoke", `{"credential":"` + c.ID + `","note":"` + key + `"}`, 422, "holds a key", nil},
+		{"note of a drain for the terminal", "POST", "default/teams/red/drain", `{"note":"\u001b[2J"}`, 422, "printed", nil},
 		{"key as a name", "POST", "default/credentials", `{"team":"red","name":"` + key + `"}`, 422, "", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -40,9 +40,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkText refuses a text for people that would do something to the terminal
+// CheckText refuses a text for people that would do something to the terminal
 // in which one reads it, and one that holds a key: notes are shown to many.
-func checkText(field, text string) error {
+func CheckText(field, text string) error {
 	switch {
 	case holdsKey(text):
 		return refused(field, "it holds a key, which is shown to nobody; leave it out")

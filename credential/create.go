@@ -69,7 +69,7 @@ func (r *Registry) plan(n New) (store.Credential, int, error) {
 	if err != nil {
 		return row, 0, err
 	}
-	if err := cmp.Or(checkName(n.Name), checkText("note", n.Note), checkText("operator", n.By)); err != nil {
+	if err := cmp.Or(checkName(n.Name), CheckText("note", n.Note), CheckText("operator", n.By)); err != nil {
 		return row, 0, err
 	}
 	for _, line := range r.static.byID {

@@ -169,7 +169,7 @@ const attempts = 10
 // or written if alter reports that there is nothing to change. Without a
 // revision to insist on, a row that somebody else changed is read again.
 func (r *Registry) change(ctx context.Context, id, kind string, e Edit, alter func(*store.Credential, *Change) (bool, error)) (store.Credential, error) {
-	if err := cmp.Or(checkID(id), checkText("note", e.Note), checkText("operator", e.By)); err != nil {
+	if err := cmp.Or(checkID(id), CheckText("note", e.Note), CheckText("operator", e.By)); err != nil {
 		return store.Credential{}, err
 	}
 	var told Change
