@@ -213,7 +213,7 @@ func (a *Audit) openSink(path string, keys *audit.Keys, open func() (io.WriteClo
 		Path: path, Open: open, Keys: keys, Durability: a.durability(),
 		Records: checkpoint.Records, Every: time.Duration(checkpoint.Every),
 		Packing: pack, Failed: func(err error) {
-			caddy.Log().Named("scopegate").Warn("an old audit log was not compressed", zap.String("file", path), zap.Error(err))
+			caddy.Log().Named("scopegate").Warn("the audit log goes on without a part of it", zap.String("file", path), zap.Error(err))
 		},
 	})
 }

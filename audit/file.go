@@ -50,11 +50,13 @@ type FileOptions struct {
 
 	Durability Durability
 
-	// Packing is how rolled files are compressed; "" is not at all. Failed,
-	// required with it, is told where that fails: it is tried again with the
-	// next one.
+	// Packing is how rolled files are compressed; "" is not at all.
 	Packing Packing
-	Failed  func(error)
+
+	// Failed is told what the log has to do without: of a file that could not
+	// be compressed, until the next one, and of a reserve that could not be
+	// made. It may be nil.
+	Failed func(error)
 }
 
 // file is a log's file as the sink sees it. Caddy's writer, which rolls it,
@@ -94,7 +96,10 @@ func Open(o FileOptions) (*Sink, error) {
 		return nil, err
 	}
 	s := &Sink{w: f.writer, file: f, keys: o.Keys, every: uint64(o.Records)}
-	if err := s.resume(); err != nil {
+	if o.Failed == nil {
+		o.Failed = func(error) {}
+	}
+	if err := s.resume(o.Failed); err != nil {
 		return nil, errors.Join(err, f.close(), s.reserve.close())
 	}
 	f.work.Go(f.sync)

@@ -575,3 +575,26 @@ func TestStartIsBoundedWhateverTheFileHolds(t *testing.T) {
 		t.Errorf("%d are lost; %+v", lost, r)
 	}
 }
+
+// A gateway that has no reserve runs, and says so: on the day on which the disk
+// is full it is too late.
+func TestOpenTellsOfAReserveThatCannotBeMade(t *testing.T) {
+	p := newPlace(t)
+	if err := os.Mkdir(p.path+".reserve", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var told []error
+	o := p.options()
+	o.Failed = func(err error) { told = append(told, err) }
+	s, err := audit.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(told) != 1 || !strings.Contains(told[0].Error(), p.path+".reserve") || !strings.Contains(told[0].Error(), "revoked") {
+		t.Errorf("told: %v", told)
+	}
+	sound(t, p.lines(t))
+}

@@ -35,10 +35,11 @@ func openReserve(path string, end *chain) (*reserve, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the reserve of the audit log: %w", err)
 	}
-	r := &reserve{path: path, file: file}
-	if err := r.read(end); err != nil {
+	r, after := &reserve{path: path, file: file}, *end
+	if err := r.read(&after); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the reserve of the audit log: %w", err), file.Close())
 	}
+	*end = after
 	return r, nil
 }
 

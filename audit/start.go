@@ -11,7 +11,7 @@ import (
 const maxFirst = 64 << 10
 
 // resume finds the end of the log and writes what a start has to say.
-func (s *Sink) resume() error {
+func (s *Sink) resume(tell func(error)) error {
 	f := s.file
 	if !f.look(false) {
 		return fmt.Errorf("looking at %s: it is not where it was made", f.path)
@@ -27,9 +27,10 @@ func (s *Sink) resume() error {
 		return fmt.Errorf("reading how %s ends: %w", f.path, err)
 	}
 	s.chain, s.torn, s.due, s.last = end.chain, end.torn, end.due, end.last
-	// Without a reserve a gateway runs, and cannot take rights away while the
-	// disk is full; the watch tries again to make one.
-	s.reserve, _ = openReserve(f.path+".reserve", &s.chain)
+	if s.reserve, err = openReserve(f.path+".reserve", &s.chain); err != nil {
+		// The gateway runs; the watch tries again to make one.
+		tell(fmt.Errorf("%w; until there is one, nothing can be revoked while the disk is full", err))
+	}
 	return s.start(end)
 }
 
