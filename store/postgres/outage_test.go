@@ -99,6 +99,44 @@ func TestOutage(t *testing.T) {
 	hinted(t, s, "of a change")
 }
 
+// Where a database has several addresses, or a name that for a while leads to
+// the old one, the store must not stay with a server that can only be read.
+func TestStandbyIsPassedBy(t *testing.T) {
+	old, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { old.Close() })
+	primary, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { primary.Close() })
+	both, err := url.Parse(old.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := url.Parse(primary.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := both.User.Password()
+	shell(t, primary.DSN("postgres"), `ALTER USER postgres PASSWORD '`+password+`'`)
+	open(t, old.DSN("postgres"), "default") // which migrates it
+	if err := errors.Join(old.Stop(), old.Demote(), old.Start()); err != nil {
+		t.Fatal(err)
+	}
+	both.Host += "," + other.Host
+	s := open(t, both.String(), "default")
+	insert(t, s, "id")
+
+	_, err = postgres.Open(t.Context(), old.DSN("postgres"), "default")
+	if err == nil || !strings.Contains(err.Error(), "standby") {
+		t.Errorf("opened a standby: %v", err)
+	}
+	silent(t, old.DSN("postgres"), err)
+}
+
 // When a database fails over, each connection of the pool is found dead by
 // whoever takes it next. A request is not to be refused for that.
 func TestReadsOutliveTheirConnections(t *testing.T) {

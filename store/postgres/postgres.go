@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -122,6 +123,11 @@ func configuration(dsn string) (*pgxpool.Config, error) {
 	}
 	if params := cfg.ConnConfig.RuntimeParams; params["application_name"] == "" {
 		params["application_name"] = "scopegate"
+	}
+	if cfg.ConnConfig.ValidateConnect == nil {
+		// A name that still leads to the old primary after a failover would give
+		// a connection on which nothing can be written, and which stays good.
+		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	cfg.ConnConfig.DialFunc = dialer.DialContext

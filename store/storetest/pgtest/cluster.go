@@ -136,6 +136,12 @@ func (c *Cluster) Start() error {
 // Stop stops the server, which ends all connections, and keeps its data.
 func (c *Cluster) Stop() error { return c.stop("keep\n") }
 
+// Demote has the server come up as a standby when it is started the next time,
+// as the old primary does after a failover.
+func (c *Cluster) Demote() error {
+	return os.WriteFile(filepath.Join(c.dir, "data", "standby.signal"), nil, 0o600)
+}
+
 // Close stops the server, if it runs, and removes its data.
 func (c *Cluster) Close() error {
 	return errors.Join(c.stop("\n"), os.RemoveAll(c.dir))
