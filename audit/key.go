@@ -168,8 +168,8 @@ func LoadKeys(path string) (*Keys, error) {
 	return k, nil
 }
 
-// makeKeys writes keys beside their place first: a process that dies meanwhile
-// leaves none there rather than half of them.
+// makeKeys makes the keys of a log that has none. Those that another process
+// has made meanwhile stay, since it may sign with them already.
 func makeKeys(path string) ([]byte, error) {
 	text, err := NewKeys()
 	if err != nil {
@@ -178,25 +178,40 @@ func makeKeys(path string) ([]byte, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	if err := WriteKeys(path, text); err != nil {
-		return nil, err
+	err = putKeys(path, text, link)
+	if errors.Is(err, fs.ErrExist) {
+		return os.ReadFile(path)
 	}
-	return text, nil
+	return text, err
+}
+
+// link gives a file a name that no other has.
+func link(from, to string) error {
+	err := os.Link(from, to)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return os.Rename(from, to) // a file system without links
+	}
+	return err
 }
 
 // WriteKeys puts keys in the place of those that are there.
-func WriteKeys(path string, text []byte) error {
+func WriteKeys(path string, text []byte) error { return putKeys(path, text, os.Rename) }
+
+// putKeys writes keys beside their place first: a process that dies meanwhile
+// leaves none there rather than half of them.
+func putKeys(path string, text []byte, put func(from, to string) error) error {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // of mode 0600
 	if err != nil {
 		return err
 	}
+	defer os.Remove(file.Name()) // which it was, if it was not renamed
 	_, err = file.Write(text)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = put(file.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return err
 	}
 	return syncDir(filepath.Dir(path)) // a log must not outlive its key
 }

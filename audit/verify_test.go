@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -245,4 +247,33 @@ func FuzzNotes(f *testing.F) {
 			t.Errorf("behind %q: %q", text, last)
 		}
 	})
+}
+
+// A gateway that starts, and a command that prints its key, make one key
+// together: else the log of the first would be forged from its next start on.
+func TestLoadKeysMakesOneKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys", "log.key")
+	made := make(chan string, 20)
+	var all sync.WaitGroup
+	for range cap(made) {
+		all.Go(func() {
+			k, err := audit.LoadKeys(path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			made <- k.Public()
+		})
+	}
+	all.Wait()
+	close(made)
+	first := <-made
+	for key := range made {
+		if key != first {
+			t.Fatal("there are several keys")
+		}
+	}
+	if names, err := os.ReadDir(filepath.Dir(path)); err != nil || len(names) != 1 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
 }
