@@ -113,6 +113,7 @@ func (p *preflight) gateway(ctx context.Context, l loaded) {
 	p.master(ctx, l.Gateway)
 	p.expiry(l.Gateway)
 	p.audit(l.Gateway)
+	p.auditKey(l.Gateway)
 	p.anchors(l.Gateway)
 	p.store(ctx, l.Gateway)
 	for _, t := range l.Teams {
@@ -246,6 +247,10 @@ func (p *preflight) store(ctx context.Context, g *Gateway) {
 		return
 	case conf.Driver == storeSQLite:
 		if _, err := os.Stat(conf.Path); errors.Is(err, os.ErrNotExist) {
+			if mend, err := canMake(filepath.Dir(conf.Path)); err != nil {
+				p.add("fail", "store", err.Error(), mend)
+				return
+			}
 			p.add("ok", "store", conf.Path+" will be made when the gateway starts", "")
 			return
 		}
@@ -294,12 +299,36 @@ func (p *preflight) audit(g *Gateway) {
 		p.add("fail", "audit", err.Error(), "make it writable for the gateway's user: without a record no request is served")
 		return
 	}
-	dir := nearestDir(filepath.Dir(path))
-	if err := canMake(dir); err != nil {
-		p.add("fail", "audit", err.Error(), "make "+dir+" writable for the gateway's user: without a record no request is served")
+	if mend, err := canMake(filepath.Dir(path)); err != nil {
+		p.add("fail", "audit", err.Error(), mend+": without a record no request is served")
 		return
 	}
 	p.add("ok", "audit", path+" can be made", "")
+}
+
+// auditKey sees whether the key is there by which the log would go on, or can be
+// made with it.
+func (p *preflight) auditKey(g *Gateway) {
+	path, err := g.auditFile()
+	if err != nil {
+		return // audit says so
+	}
+	if g.Audit != nil && g.Audit.Key != "" {
+		if _, err := g.Audit.keys(path); err != nil {
+			p.add("fail", "audit key", err.Error(), "set it where the gateway runs, and here as well")
+		}
+		return
+	}
+	err = g.Audit.keyIsHere(path)
+	switch {
+	case err == nil:
+	case hasLines(path):
+		p.add("fail", "audit key", err.Error(), "if it is lost, move the log away before the gateway starts: `audit verify` would call it replaced from there on")
+	default:
+		if mend, err := canMake(filepath.Dir(auditKeyFile(path))); err != nil {
+			p.add("fail", "audit key", err.Error(), mend)
+		}
+	}
 }
 
 // anchors looks at those that are files. A gateway runs without them, and what
@@ -317,7 +346,7 @@ func (p *preflight) anchors(g *Gateway) {
 		case err == nil:
 			_ = file.Close()
 		case os.IsNotExist(err):
-			err = canMake(filepath.Dir(a.File)) // the gateway makes the file alone
+			err = tryFolder(filepath.Dir(a.File)) // the gateway makes the file alone
 		}
 		if err != nil {
 			p.add("fail", "anchor", err.Error(), "make "+a.File+" writable for the gateway's user, or its folder: without it nothing outside of the log holds what the log said")
@@ -327,8 +356,22 @@ func (p *preflight) anchors(g *Gateway) {
 	}
 }
 
-// canMake makes a file in a folder, and takes it away again.
-func canMake(dir string) error {
+// canMake sees whether a file can be made in a folder, which is made for it where
+// there is none, and says how to mend it if not.
+func canMake(dir string) (mend string, err error) {
+	near := nearestDir(dir)
+	err = tryFolder(near)
+	switch {
+	case err != nil && near != dir:
+		return "make " + dir + ", and give it to the gateway's user", fmt.Errorf("there is no %s, and it cannot be made: %w", dir, err)
+	case err != nil:
+		return "make " + dir + " writable for the gateway's user", err
+	}
+	return "", nil
+}
+
+// tryFolder makes a file in a folder, and takes it away again.
+func tryFolder(dir string) error {
 	probe, err := os.CreateTemp(dir, ".scopegate-check-*")
 	if err != nil {
 		return err

@@ -254,6 +254,7 @@ http://localhost {
 	}
 	wrong := write(t, "token", "not-the-master-token")
 	audit := write(t, "audit.jsonl", "")
+	begun := write(t, "audit.jsonl", "{}\n")
 	soon := "master_token_expires " + time.Now().UTC().AddDate(0, 0, 3).Format(time.DateOnly)
 	damaged := write(t, "store.db", strings.Repeat("not a database", 100))
 	for _, c := range []struct {
@@ -266,6 +267,8 @@ http://localhost {
 			"no credential of it is in force", "no operation that is on needs gateways.read", "holds token.create but has no mint block",
 		}},
 		{"no static credential", "off", token, "", audit, "sqlite " + filepath.Join(t.TempDir(), "store.db"), false, []string{"ok    store", "ok    team idle", "static credentials in force: 0"}},
+		{"no place for the store", "off", token, "", audit, "sqlite /proc/scopegate/store.db", true, []string{"fail  store", "-> make /proc/scopegate, and give it"}},
+		{"no key of the log", "off", token, "", begun, "none", true, []string{"ok    audit", "fail  audit key", "XDG_DATA_HOME"}},
 		{"damaged store", "off", token, "", audit, "sqlite " + damaged, true, []string{"fail  store"}},
 		{"open admin", "localhost:2019", token, soon, audit, "none", true, []string{"fail  admin", "warn  expiry"}},
 		{"open token file", "off", open, soon, audit, "none", true, []string{"fail  file mode"}},
