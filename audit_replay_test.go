@@ -228,3 +228,20 @@ func TestAuditShow(t *testing.T) {
 		t.Errorf("%d %s", code, errs)
 	}
 }
+
+// A file in which every line has the same id does not fill the memory.
+func TestAuditShowIsBounded(t *testing.T) {
+	one := logged(t, allowed("red", "listMembers", "members.read-all"))
+	_, rest, _ := strings.Cut(one, `"uuid":"`)
+	id, _, _ := strings.Cut(rest, `"`)
+	var line string
+	for l := range strings.Lines(one) {
+		if strings.Contains(l, id) {
+			line = l
+		}
+	}
+	out, told, code := askLog(t, strings.Repeat(line, maxShown+7), "show", id, "--json", "-")
+	if n := strings.Count(out, `"line"`); code != 0 || n != maxShown || !strings.Contains(told, "and 7 more records") {
+		t.Errorf("%d: %d records, %s", code, n, told)
+	}
+}

@@ -24,6 +24,10 @@ type shownRecord struct {
 	policy *today
 }
 
+// maxShown bounds how many records of one decision are shown. It has two, unless
+// somebody has made them up.
+const maxShown = 100
+
 // today is what a configuration says of a recorded request.
 type today struct {
 	Gateway   string   `json:"gateway"`
@@ -64,14 +68,20 @@ Exit codes: 0 found, 1 not all of the log could be read, 2 called wrongly, 3 not
 				return err
 			}
 			var records []shownRecord
+			more := 0
 			totals, err := ask(cmd, sources, func() *[]shownRecord { return new([]shownRecord) }, func(part *[]shownRecord, e *query.Entry) {
 				if e.Is(query.UUID, args[0]) {
 					*part = append(*part, shownRecord{e.File, e.Line.Number, bytes.Clone(query.Safe(e.Line.Text)), explain(e)})
 				}
 			}, func(part *[]shownRecord) error {
-				records = append(records, *part...)
+				shown := (*part)[:min(len(*part), maxShown-len(records))]
+				records = append(records, shown...)
+				more += len(*part) - len(shown)
 				return nil
 			})
+			if more > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "and %d more records with this id: `search --id` prints all\n", more)
+			}
 			if err == nil && len(records) == 0 {
 				return &nothingError{"no decision has this id; " + spanOf(totals)}
 			}
