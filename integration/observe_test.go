@@ -21,6 +21,7 @@ type record struct {
 	Operator       string   `json:"operator"`
 	ClientIP       string   `json:"client_ip"`
 	Operation      string   `json:"operation"`
+	Change         string   `json:"change"`
 	Scope          string   `json:"scope"`
 	Decision       string   `json:"decision"`
 	Reason         string   `json:"reason"`

@@ -146,6 +146,13 @@ func (r *recorder) has(id string) bool {
 	return there
 }
 
+// forget takes a token away without a request.
+func (r *recorder) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.tokens, id)
+}
+
 // lie has the recorder show tokens as they are not, and say that deletions are
 // done which are not.
 func (r *recorder) lie(shows func(id string, made token) string, keeps int) {
