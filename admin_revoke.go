@@ -32,7 +32,7 @@ func (c *call) revokeToken() error {
 		return c.reply(http.StatusOK, viewToken(t))
 	}
 	if t.State != ledger.Live {
-		return &problemError{Kind: kindState, Detail: "the token is " + t.State + ": what becomes of it is being found out, and it is deleted if it is there"}
+		return &problemError{Kind: kindState, Detail: "the token is " + t.State + ": what becomes of it is being found out, and it is deleted if it is there and ours"}
 	}
 	err = c.recorded(g, audit.Record{Change: changeTokenRevoke, Team: t.Team, Credential: t.Credential, TokenID: t.ID, Note: body.Note}, func(ctx context.Context, by string) error {
 		t, err = g.room.ledger.Revoke(ctx, t, cmp.Or(body.Note, "revoked by "+by), 0)

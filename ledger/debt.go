@@ -250,10 +250,10 @@ func (l *Ledger) identify(ctx context.Context, t store.Token) error {
 		return err
 	case seen.Nonce == t.Nonce:
 		t.Due = l.Now()
-		if t, err = l.move(ctx, t, Revoking, t.Cause, nil); err != nil {
-			return err
+		if _, err = l.move(ctx, t, Revoking, t.Cause, nil); err == nil {
+			l.poke() // it is paid in a turn of its own
 		}
-		return l.pay(ctx, t)
+		return err
 	case seen.Name == "" && seen.Nonce == "":
 		// It may be ours, and would not be found again without its id.
 		_, err = l.later(ctx, t, errNameless)
