@@ -213,6 +213,9 @@ func TestAuditSearchFindsTheLogByTheConfiguration(t *testing.T) {
 	if out, errs, code := askLog(t, "", "search", "--config", config, "--json"); out != want || code != 0 {
 		t.Errorf("%d %s\n%s", code, out, errs)
 	}
+	if _, errs, code := askLog(t, "", "search", "--config", config, "--team", "rde"); code != 3 || !strings.Contains(errs, `No team "rde" is known; did you mean "red"?`) {
+		t.Errorf("no such team: %d %s", code, errs)
+	}
 	if out, _, _ := askLog(t, lines[3], "search", "--config", config, "--json", "-"); out != lines[3] {
 		t.Errorf("standard input: %s", out)
 	}

@@ -55,6 +55,23 @@ func (l *logFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&l.json, "json", false, "print JSON")
 }
 
+// teams are those of the configuration, where one is given.
+func (l *logFlags) teams() (names []string) {
+	if l.file == "" {
+		return nil
+	}
+	found, err := l.load()
+	if err != nil {
+		return nil
+	}
+	for _, g := range found {
+		for _, t := range g.Teams {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // paths finds the logs.
 func (l *logFlags) paths(files []string) ([]string, error) {
 	if len(files) > 0 {
@@ -329,14 +346,20 @@ func momentFlag(flag, text string, now time.Time) (time.Time, error) {
 
 // nothing is the error where no record was found. It names the word that was
 // probably meant where one is not known.
-func (f *filterFlags) nothing(totals query.Totals) error {
+func (f *filterFlags) nothing(totals query.Totals, l *logFlags) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "no record is like that; %s", spanOf(totals))
 	for _, flag := range filters {
-		if flag.known == nil {
+		var words []string
+		switch {
+		case flag.known != nil:
+			words = flag.known()
+		case flag.field == query.Team:
+			words = l.teams()
+		}
+		if len(words) == 0 {
 			continue
 		}
-		words := flag.known()
 		for _, text := range *f.texts[flag.field] {
 			if slices.Contains(words, text) {
 				continue

@@ -100,7 +100,7 @@ nothing.`,
 			p := &printed{recordFormat: *r, match: filter.Match, out: cmd.OutOrStdout()}
 			totals, err := p.search(cmd, logs)
 			if err == nil && p.found == 0 {
-				err = f.nothing(totals)
+				err = f.nothing(totals, l)
 			}
 			return err
 		},

@@ -64,7 +64,7 @@ could, 2 called wrongly, 3 there is nothing to count.`,
 				return nil
 			})
 			if err == nil && all.Records == 0 {
-				return f.nothing(totals)
+				return f.nothing(totals, l)
 			}
 			s := stats{
 				totals, all.Requests, all.Changes, all.Suppressed, all.Teams.Top(top), all.Operations.Top(top),
