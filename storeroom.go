@@ -296,12 +296,12 @@ func newStoreroom(ctx context.Context, gateway string, conf openable) (*storeroo
 		Apply: func(list []store.Change) {
 			for _, c := range list {
 				r.cache.Forget(c.ID)
+				r.ledger.Changed(c.ID)
 			}
-			r.ledger.Changed()
 		},
 		Reset: func() {
 			r.cache.ForgetAll()
-			r.ledger.Changed()
+			r.ledger.AnyChanged()
 		},
 		Events: fleetEvents{r.meter, r.book},
 		Warn:   warn,

@@ -15,17 +15,6 @@ import (
 const (
 	// lookEvery is how often the queue is looked at that nobody told of.
 	lookEvery = time.Second
-	// sweepEvery is how often what should be owed is looked for, and counted.
-	sweepEvery = 15 * time.Second
-	// sweepShare is how long slow looks are apart at least, in what one takes:
-	// among a million tokens, each of another credential, that is seconds.
-	sweepShare = 100
-	// lookTime bounds such a look. A store shared by a fleet would give it no
-	// longer than a request, and it would never come to its end.
-	lookTime = turn / 2
-	// lookBatch is how many rows it asks for: each more of them is far cheaper
-	// than another look.
-	lookBatch = 1000
 	// batch is how many rows are dealt with before anything else is looked at.
 	batch = 32
 	// turn is for how long a replica takes the queue. It is longer than any
@@ -73,18 +62,6 @@ func (l *Ledger) Run(ctx context.Context) {
 		case <-l.wake:
 		}
 	}
-}
-
-// pace keeps looks apart that take long.
-type pace struct{ next time.Time }
-
-func (p *pace) due() bool { return !time.Now().Before(p.next) }
-
-func (p *pace) do(look func() error) error {
-	begun := time.Now()
-	err := look()
-	p.next = begun.Add(sweepShare * time.Since(begun))
-	return err
 }
 
 // parting bounds what is done when the work has ended.
@@ -363,65 +340,4 @@ func pause(attempts int) time.Duration {
 		d = min(firstPause<<(attempts-1), longPause)
 	}
 	return d/2 + rand.N(d/2) //nolint:gosec // it spreads retries, nobody gains by guessing it
-}
-
-// sweep owes the end of what is live although its credential is not. Where a
-// look among all tokens takes long, it waits for its time unless a credential
-// has changed: a revocation must not wait. A credential that merely expires has
-// no token that outlives it.
-func (l *Ledger) sweep(ctx context.Context, looks *pace) error {
-	if changed := l.changed.Swap(false); changed || looks.due() {
-		if err := looks.do(func() error { return l.strand(ctx) }); err != nil {
-			l.changed.Store(true)
-			return err
-		}
-	}
-	for _, id := range l.API.Ended(l.Now()) {
-		if _, err := l.Cascade(ctx, id, ended); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-const ended = "its credential was revoked or has expired"
-
-// strand owes the end of all that the credentials of stranded tokens have made,
-// since each look may take long, however little it finds.
-func (l *Ledger) strand(ctx context.Context) error {
-	for {
-		list, err := l.stranded(ctx)
-		if err != nil {
-			return err
-		}
-		seen := map[string]bool{}
-		for _, t := range list {
-			if seen[t.Credential] {
-				continue
-			}
-			seen[t.Credential] = true
-			if _, err := l.Cascade(ctx, t.Credential, ended); err != nil {
-				return err
-			}
-		}
-		if len(list) < lookBatch {
-			return nil
-		}
-	}
-}
-
-func (l *Ledger) stranded(ctx context.Context) ([]store.Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
-	defer cancel()
-	return l.Rows.StrandedTokens(ctx, lookBatch)
-}
-
-func (l *Ledger) count(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
-	defer cancel()
-	counts, err := l.Rows.TokenCounts(ctx, Revoking)
-	if err == nil {
-		l.Events.Tokens(counts)
-	}
-	return err
 }

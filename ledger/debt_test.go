@@ -424,6 +424,90 @@ func TestSweep(t *testing.T) {
 	})
 }
 
+// However slow a look among all tokens is: of a credential that is known to have
+// changed, and of one that makes a token late, it is seen within seconds whether
+// it ended.
+func TestChangedCredentialIsLookedAt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		mintBy := func(credential string) *Mint {
+			c := store.Credential{ID: credential, Team: team, Name: credential, State: "active"}
+			if credential == "late" {
+				c.State = store.Revoked
+			}
+			_, err := w.rows.Insert(t.Context(), c, 0)
+			ok(t, err)
+			id, nonce := w.next()
+			a := w.asks(nonce)
+			a.Credential = credential
+			m, err := w.Begin(t.Context(), a)
+			ok(t, err)
+			w.up.add(id, nonce)
+			ok(t, m.Made(t.Context(), id))
+			return m
+		}
+		revoked, suspended, late := mintBy("revoked"), mintBy("suspended"), mintBy("late")
+		ok(t, revoked.Live(t.Context(), nil))
+		ok(t, suspended.Live(t.Context(), nil))
+		w.rows.fault = func(call string) error {
+			if call == "stranded" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		time.AfterFunc(5*time.Second, func() {
+			for id, state := range map[string]string{"revoked": store.Revoked, "suspended": "suspended"} {
+				row, err := w.rows.Credential(t.Context(), id)
+				ok(t, err)
+				row.State = state
+				_, err = w.rows.Update(t.Context(), row)
+				ok(t, err)
+				w.Changed(id)
+			}
+			w.Changed("the configuration's")
+		})
+		time.AfterFunc(20*time.Second, func() { ok(t, late.Live(t.Context(), nil)) })
+		w.Run(ctx)
+		w.is(t, revoked.Row().Nonce, Gone)
+		w.is(t, suspended.Row().Nonce, Live)
+		w.is(t, late.Row().Nonce, Gone)
+		if n := w.rows.called("stranded"); n != 1 {
+			t.Errorf("%d looks among all tokens", n)
+		}
+	})
+}
+
+// What changed is not forgotten because nobody could be asked, and very many
+// changes take no memory.
+func TestChanges(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ok(t, w.sweep(t.Context(), &pace{}))
+		later := &pace{next: time.Now().Add(day)}
+		w.Changed("a")
+		w.Changed("b")
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := w.sweep(ended, later); err == nil {
+			t.Error("it asked nobody")
+		}
+		if ids, all := w.changes.take(); all || !slices.Equal(ids, []string{"a", "b"}) {
+			t.Errorf("left: %v, %v", ids, all)
+		}
+		for i := range mostChanges + 2 {
+			w.Changed(fmt.Sprint(i))
+		}
+		if ids, all := w.changes.take(); !all || len(ids) > 1 {
+			t.Errorf("%d one by one, %v", len(ids), all)
+		}
+		w.AnyChanged()
+		ok(t, w.sweep(t.Context(), later))
+		if n := w.rows.called("stranded"); n != 2 {
+			t.Errorf("%d looks", n)
+		}
+	})
+}
+
 // A look among very many tokens may take long: it is given the time, and what it
 // finds does not need another one for each few tokens.
 func TestSweepLooksOnce(t *testing.T) {
@@ -530,10 +614,11 @@ func TestSlowLooksAreRare(t *testing.T) {
 		w.rows.calls = map[string]int{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		time.AfterFunc(20*time.Second, w.Changed)
+		time.AfterFunc(10*time.Second, func() { w.Changed(made) })
+		time.AfterFunc(20*time.Second, w.AnyChanged)
 		w.Run(ctx)
 		if n := w.rows.called("stranded"); n != 2 {
-			t.Errorf("%d looks in a minute, of which the second is for a change", n)
+			t.Errorf("%d looks in a minute, of which the second is for what changed nobody knows where", n)
 		}
 	})
 }

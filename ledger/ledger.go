@@ -73,6 +73,7 @@ type Rows interface {
 	InsertToken(ctx context.Context, t store.Token, b store.TokenBounds, a *store.Answer) (store.Token, error)
 	UpdateToken(ctx context.Context, t store.Token, sealed []byte) (store.Token, error)
 	DropToken(ctx context.Context, nonce string, version int64, day string) error
+	Credential(ctx context.Context, id string) (store.Credential, error)
 	Token(ctx context.Context, id string) (store.Token, error)
 	TokenByNonce(ctx context.Context, nonce string) (store.Token, error)
 	FindTokens(ctx context.Context, ids, nonces []string) ([]store.Token, error)
@@ -167,7 +168,7 @@ type Ledger struct {
 	lost   atomic.Bool   // a reply, since the last reconciliation
 	turns  atomic.Uint64 // names of turns
 
-	changed atomic.Bool // a credential, since the last look for tokens to delete
+	changes changes // of credentials, since the last sweep
 }
 
 // New returns a ledger. Run has to run for what is owed to be paid.
@@ -309,7 +310,10 @@ func (l *Ledger) revokeAll(ctx context.Context, f store.TokenFilter, cause strin
 
 // Changed says that a credential may have been revoked, by this process or
 // another.
-func (l *Ledger) Changed() { l.changed.Store(true) }
+func (l *Ledger) Changed(credential string) { l.changes.add(credential) }
+
+// AnyChanged says that any credential may have been.
+func (l *Ledger) AnyChanged() { l.changes.addAll() }
 
 // poke has the queue looked at now.
 func (l *Ledger) poke() {

@@ -85,9 +85,15 @@ func (m *Mint) Made(ctx context.Context, id string) error {
 // Live says that the token is as it was asked for and that its team is about
 // to be given it, together with the sealed answer of an idempotent request.
 func (m *Mint) Live(ctx context.Context, sealed []byte) error {
-	return m.insist(ctx, func(t store.Token) (store.Token, error) {
+	err := m.insist(ctx, func(t store.Token) (store.Token, error) {
 		return m.ledger.move(ctx, t, Live, "", sealed)
 	})
+	if err == nil {
+		// It may have ended while the token was made, and what it had made by
+		// then was seen to.
+		m.ledger.Changed(m.row.Credential)
+	}
+	return err
 }
 
 // insist takes a step, also where the mint was meanwhile given up for lost but
