@@ -313,7 +313,7 @@ func NewOperation(method, path, scope string) (*Operation, error) {
 	}
 	answer := PlainAnswer
 	if TokenScopes().Has(s) || strings.HasPrefix(strings.ToLower(segments[2].text), "token") {
-		answer = TokenAnswer
+		answer = TokenAnswer // either says that it may tell of tokens
 	}
 	return &Operation{
 		ID: AddedPrefix + method + " " + path, Method: method, Path: path, Body: body, Answer: answer,
