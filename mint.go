@@ -192,7 +192,7 @@ func (q *request) prove(ctx context.Context) *refusal {
 		q.g.logger.Error("GoodAccess answered a mint with the id of another token; nothing is done about that one",
 			zap.String("token", row.ID))
 		q.record.TokenID = ""
-		q.settled(q.owned.mint.Disown(ctx, "the reply named another token"))
+		q.settled(q.owned.mint.Disown(ctx, "upstream named "+row.ID+", which is another token"))
 		return refuse(policy.UpstreamShape)
 	case len(proof.Wider) > 0:
 		fields := strings.Join(proof.Wider, ", ")

@@ -115,7 +115,7 @@ func TestMintAnsweredWithAnother(t *testing.T) {
 	if rec.Code != 502 || reasonOf(t, rec) != "upstream_shape" || strings.Contains(rec.Body.String(), "simulated-") {
 		t.Fatalf("%d %s", rec.Code, rec.Body)
 	}
-	if rows := w.rowsIn(t, ledger.Unknown); len(rows) != 1 || rows[0].ID != "" {
+	if rows := w.rowsIn(t, ledger.Unknown); len(rows) != 1 || rows[0].ID != "" || !strings.Contains(rows[0].Cause, foreign) {
 		t.Fatalf("rows %+v", rows)
 	}
 	if _, err := w.room.ledger.Reconcile(t.Context(), ledger.Reconciliation{}); err != nil {
