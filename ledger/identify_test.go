@@ -23,7 +23,7 @@ func TestForeignTokenIsNotDeleted(t *testing.T) {
 		"the request is broken off": func(t *testing.T, _ *world, m *Mint) {
 			ok(t, m.Lost(t.Context(), "the request was broken off"))
 		},
-		"it was given up before its answer came": func(t *testing.T, w *world, m *Mint) {
+		"it was given up before its answer came": func(t *testing.T, _ *world, m *Mint) {
 			ok(t, m.Lost(t.Context(), "it took long"))
 			ok(t, m.Made(t.Context(), m.row.ID))
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,12 +138,7 @@ func (m *minter) homeless(rows []store.Token) (list []simulator.Token) {
 
 // quiet reports whether the ledger has nothing left to do.
 func (m *minter) quiet(rows []store.Token) bool {
-	for _, t := range rows {
-		if underWay(t) {
-			return false
-		}
-	}
-	return len(m.homeless(rows)) == 0
+	return !slices.ContainsFunc(rows, underWay) && len(m.homeless(rows)) == 0
 }
 
 // inspect holds the ledger against what upstream has, and against what callers
