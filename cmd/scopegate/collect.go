@@ -44,7 +44,7 @@ func adjustCollector() {
 	metrics.Read(now)
 	have, want := now[3].Value.Uint64(), share(now[0].Value.Uint64()+now[1].Value.Uint64()+now[2].Value.Uint64())
 	if want > have+have/8 || want < have-have/8 {
-		debug.SetGCPercent(int(want)) //nolint:gosec // 100 to 800
+		debug.SetGCPercent(int(want))
 	}
 }
 
