@@ -44,8 +44,9 @@ COPY --from=build /image/ /
 COPY --from=build --chown=65532:65532 /writable /var/log/scopegate
 COPY --from=build --chown=65532:65532 /writable /run/scopegate
 COPY --from=build --chown=65532:65532 /writable /var/lib/scopegate
+# The rest is for commands in the container: `docker exec gateway scopegate key list`.
 ENV XDG_DATA_HOME=/var/lib/scopegate/data XDG_CONFIG_HOME=/var/lib/scopegate/config \
-    SCOPEGATE_CONFIG=/etc/scopegate/Caddyfile
+    SCOPEGATE_CONFIG=/etc/scopegate/Caddyfile PATH=/usr/bin
 
 ARG VERSION
 LABEL org.opencontainers.image.title=scopegate \
