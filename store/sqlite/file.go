@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -77,6 +78,10 @@ var (
 
 // connect returns a pool whose connections stay open.
 func connect(path string, conns int, parameters url.Values) (*sql.DB, error) {
+	// What a change of many rows has to remember goes into memory: a container has
+	// no folder for temporary files, and SQLite then fails in the middle of it.
+	parameters = maps.Clone(parameters)
+	parameters.Set("_pragma", "temp_store(memory)")
 	// As a URI, so that no character of the path is taken for a parameter.
 	uri := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: parameters.Encode()}
 	db, err := sql.Open("sqlite", uri.String())

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -12,6 +13,28 @@ import (
 
 	"github.com/scopegate/scopegate/store"
 )
+
+// The image has no folder for temporary files, and its root is read-only: with
+// 300,000 credentials a restored store could not be made safe there.
+func TestNothingIsWrittenElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(t.Context(), path, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for name, parameters := range map[string]url.Values{"reading": reading, "writing": writing, "migrating": migrating, "inspecting": inspecting} {
+		db, err := connect(path, 1, parameters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var where int
+		if err := db.QueryRowContext(t.Context(), `PRAGMA temp_store`).Scan(&where); err != nil || where != 2 {
+			t.Errorf("%s: temp_store is %d, %v; expected 2, memory", name, where, err)
+		}
+		_ = db.Close()
+	}
+}
 
 // With a million rows, a statement that reads them all takes a second.
 func TestStatementsUseIndexes(t *testing.T) {
