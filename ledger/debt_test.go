@@ -478,6 +478,50 @@ func TestChangedCredentialIsLookedAt(t *testing.T) {
 	})
 }
 
+// Credentials of the configuration that have ended may be very many and stay
+// there for good. Each is seen to once, and again where there is a reason.
+func TestEndedCredentialsAreSeenToOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		late, id := w.begin(t)
+		w.up.add(id, late.Row().Nonce)
+		ok(t, late.Made(t.Context(), id))
+		w.up.ended = []string{made, "another"}
+		later := &pace{next: time.Now().Add(day)}
+		sweeps := func(want int, why string) {
+			t.Helper()
+			before := w.rows.called("move")
+			ok(t, w.sweep(t.Context(), later))
+			if n := w.rows.called("move") - before; n != want {
+				t.Errorf("%s: %d are seen to, not %d", why, n, want)
+			}
+		}
+		sweeps(2, "the first time")
+		sweeps(0, "again")
+		ok(t, late.Live(t.Context(), nil))
+		sweeps(1, "one made a token late")
+		w.is(t, late.Row().Nonce, Revoking)
+		sweeps(0, "again")
+		w.up.ended = nil // in another configuration
+		sweeps(0, "none has ended")
+		w.up.ended = []string{made}
+		sweeps(1, "one ends again")
+		w.AnyChanged() // the store was replaced
+		sweeps(1, "anything may have changed")
+		w.AnyChanged()
+		w.rows.fault = func(call string) error {
+			if call == "move" {
+				return errReset
+			}
+			return nil
+		}
+		if err := w.sweep(t.Context(), later); err == nil {
+			t.Error("nothing went wrong")
+		}
+		w.rows.fault = nil
+		sweeps(1, "after one that failed")
+	})
+}
+
 // What changed is not forgotten because nobody could be asked, and very many
 // changes take no memory.
 func TestChanges(t *testing.T) {

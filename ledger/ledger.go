@@ -169,6 +169,8 @@ type Ledger struct {
 	turns  atomic.Uint64 // names of turns
 
 	changes changes // of credentials, since the last sweep
+
+	seenTo map[string]bool // ended credentials of the configuration; Run's alone
 }
 
 // New returns a ledger. Run has to run for what is owed to be paid.

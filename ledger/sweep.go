@@ -45,6 +45,12 @@ func (p *pace) do(look func() error) error {
 // credential that merely expires has no token that outlives it.
 func (l *Ledger) sweep(ctx context.Context, looks *pace) error {
 	changed, all := l.changes.take()
+	if all {
+		l.seenTo = nil
+	}
+	for _, id := range changed {
+		delete(l.seenTo, id)
+	}
 	if all || looks.due() {
 		if err := looks.do(func() error { return l.strand(ctx) }); err != nil {
 			l.changes.addAll()
@@ -58,11 +64,23 @@ func (l *Ledger) sweep(ctx context.Context, looks *pace) error {
 			return err
 		}
 	}
+	return l.sweepEnded(ctx)
+}
+
+// sweepEnded owes the end of what the configuration's ended credentials made.
+// There may be very many, which stay there for good: each is seen to once, and
+// again only if it makes a token late.
+func (l *Ledger) sweepEnded(ctx context.Context) error {
+	seenTo := map[string]bool{}
 	for _, id := range l.API.Ended(l.Now()) {
-		if _, err := l.Cascade(ctx, id, ended); err != nil {
-			return err
+		if !l.seenTo[id] {
+			if _, err := l.Cascade(ctx, id, ended); err != nil {
+				return err // those before it are seen to again
+			}
 		}
+		seenTo[id] = true
 	}
+	l.seenTo = seenTo
 	return nil
 }
 

@@ -229,6 +229,13 @@ func (f *faulty) DueTokens(ctx context.Context, states []string, limit int) ([]s
 	return f.Store.DueTokens(ctx, states, limit)
 }
 
+func (f *faulty) MoveTokens(ctx context.Context, filter store.TokenFilter, from, to, cause string) (int, error) {
+	if err := f.fails("move"); err != nil {
+		return 0, err
+	}
+	return f.Store.MoveTokens(ctx, filter, from, to, cause)
+}
+
 func (f *faulty) FindTokens(ctx context.Context, ids, nonces []string) ([]store.Token, error) {
 	if err := f.fails("find"); err != nil {
 		return nil, err
