@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/user"
 	"strings"
 	"syscall"
@@ -41,7 +42,12 @@ func (a *adminClient) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.as, "as", systemUser(), "who asks, for the audit log, which notes it as claimed")
 }
 
+// systemUser is who runs the command or, behind sudo, who called it: the gateway's
+// user is everybody's there, and in the log its name stands for the gateway itself.
 func systemUser() string {
+	if name := os.Getenv("SUDO_USER"); name != "" && validOperator(name) {
+		return name
+	}
 	if u, err := user.Current(); err == nil && validOperator(u.Username) {
 		return u.Username
 	}

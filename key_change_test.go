@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scopegate/scopegate/credential"
 )
 
 // shell runs commands against the admin API on a socket.
@@ -111,6 +113,24 @@ func TestKeyCommandsLookAfterACredential(t *testing.T) {
 	s.use(t, strings.TrimSpace(last), "credential_revoked")
 	if out, _ := s.must(t, "replicas"); !strings.Contains(out, "HOST") || strings.Count(out, "\n") != 2 {
 		t.Errorf("replicas: %s", out)
+	}
+}
+
+// The gateway's own user, as whom operators run commands, says nothing of who it
+// was.
+func TestOperatorIsWhoCalledSudo(t *testing.T) {
+	s := newShell(t, "scopes members.read")
+	t.Setenv("SUDO_USER", "")
+	for sudo, want := range map[string]string{"alice": "by alice", "bad\nname": "by " + systemUser()} {
+		t.Setenv("SUDO_USER", sudo)
+		out, _ := s.must(t, "key", "create", "--team", "red", "--name", "for-"+sudo[:3])
+		key, err := credential.Parse(strings.TrimSpace(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, _ := s.must(t, "key", "show", key.ID()); !strings.Contains(out, want) {
+			t.Errorf("SUDO_USER=%q: want %q in\n%s", sudo, want, out)
+		}
 	}
 }
 
