@@ -3,12 +3,14 @@ package scopegate
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/logging"
 
 	"github.com/scopegate/scopegate/audit"
@@ -82,6 +84,48 @@ func TestPackingIsTakenFromTheWriter(t *testing.T) {
 		if err == nil && c.writer.RollCompression != "none" {
 			t.Errorf("the writer compresses, too: %+v", c.writer)
 		}
+	}
+}
+
+// What is no file is never rolled. A gateway that runs as root would take
+// /dev/null from the whole machine, which is why this one has a link to it.
+func TestDevicesAreNotRolled(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "audit.jsonl")
+	if err := os.Symlink(os.DevNull, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SCOPEGATE_TEST_MASTER", "a-master-token-of-tests")
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	g := parse(t, `scopegate {
+		upstream http://127.0.0.1:9 {
+			master_token {env.SCOPEGATE_TEST_MASTER}
+		}
+		store none
+		audit {
+			output file `+link+` {
+				roll_size 1MiB
+			}
+		}
+	}`)
+	ctx, err := caddy.ProvisionContext(&caddy.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r := allowed("red", "listMembers", "members.read-all")
+	r.AllowedIPs = slices.Repeat([]string{"203.0.113.10"}, 1000)
+	for range 200 { // of 15 KB each
+		if err := g.log.Write(&r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(link); err != nil || info.Mode().IsRegular() {
+		t.Errorf("it was rolled: %v", err)
 	}
 }
 

@@ -74,6 +74,7 @@ func (g *Gateway) durable(ctx caddy.Context) (*Audit, *logging.FileWriter, audit
 		return nil, nil, "", fmt.Errorf("audit: the durable log must be `output file <path>`, not %T", mod)
 	}
 	keepAll(file)
+	rollFilesOnly(file)
 	pack, err := packing(file)
 	return conf, file, pack, err
 }
@@ -159,6 +160,15 @@ func keepAll(file *logging.FileWriter) {
 	}
 	if file.RollKeepDays == 0 {
 		file.RollKeepDays = keepAllDays
+	}
+}
+
+// rollFilesOnly keeps the writer from rolling what is no file, such as /dev/null
+// or a link to it. It would rename that: as root, the whole machine's.
+func rollFilesOnly(file *logging.FileWriter) {
+	if info, err := os.Stat(file.Filename); err == nil && !info.Mode().IsRegular() {
+		never := false
+		file.Roll = &never
 	}
 }
 
@@ -337,6 +347,9 @@ func (g *Gateway) openMirrors(ctx caddy.Context, conf *Audit) error {
 		opener, ok := mod.(caddy.WriterOpener)
 		if !ok {
 			return fmt.Errorf("audit mirror %T is no log writer", mod)
+		}
+		if file, ok := mod.(*logging.FileWriter); ok {
+			rollFilesOnly(file)
 		}
 		w, err := opener.OpenWriter()
 		if err != nil {
