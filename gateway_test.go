@@ -80,6 +80,9 @@ func newWorldBefore(t *testing.T, url string, sim *simulator.Simulator, team, op
 	}
 	w.start(t, ctx)
 	t.Cleanup(func() {
+		// Else the last inside frees what it uses, maybe behind the test and
+		// into folders that are being removed.
+		until(t, "nobody is inside the gateway", func() bool { return w.inside.n.Load() == 0 })
 		if err := w.Cleanup(); err != nil && !w.storeGone {
 			t.Error(err)
 		}
